@@ -1,0 +1,73 @@
+"""A run folder in memory, and the seams between what writes rows, what shows progress and the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from tracekit.model.manifest import Manifest
+from tracekit.model.tables import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class RunData:
+    """A run folder in memory: the manifest and one data frame a table (columns as in `TABLES`, never null).
+
+    Integers without a value hold `NONE`, strings an empty string, floats NaN.
+    """
+
+    path: str
+    manifest: Manifest
+    spans: pd.DataFrame
+    copies: pd.DataFrame
+    host_samples: pd.DataFrame
+    device_ops: pd.DataFrame
+    runtime_calls: pd.DataFrame
+    counters: pd.DataFrame
+    parameters: pd.DataFrame
+    frames: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """A run folder's rows with what analysis derives from them: runs, steps, phases, and device times of copies.
+
+    `steps` has run_index, step_index, start_ns, end_ns. `spans` and `copies` are the run's tables plus:
+
+    - both: `phase` (a Phase), `step_index` (`NONE` outside denoise); `run_index` is filled for set-up, too: the run
+      that it prepares.
+    - spans: `component`; `own_ns`, the duration less its children's; `device_ns`, time in which at least one kernel
+      launched inside it (children included) ran.
+    - copies: `is_weight`; `device_start_ns`, `device_end_ns`, `device_stream_id`, `correlation_id` from the device's
+      record (`NONE` where there is none); `device_name`, Kineto's copy name; `duration_ns`, on the device where
+      known, else of the host call; `first`, whether it is its parameter's first onload in the process. Rows that
+      only the device's record saw have copy_id `NONE`, no fqn, and the runtime call's name as operation.
+    """
+
+    run: RunData
+    steps: pd.DataFrame
+    spans: pd.DataFrame
+    copies: pd.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a live display shows: the phase by name, steps done in this run, bytes moved host to device so far."""
+
+    run_index: int
+    phase: str
+    steps_done: int
+    h2d_bytes: int
+
+
+class Sink(Protocol):
+    """Where capture puts its rows; the run folder's writer is one."""
+
+    def append(self, table: Table, *values: int | float | str | bool) -> None:
+        """Add one row, values in the order of the table's columns."""
+
+    def flush(self) -> None:
+        """Hand everything appended so far to the operating system."""

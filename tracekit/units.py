@@ -1,0 +1,79 @@
+"""Units: parse what users type, and turn stored integers into text for people.
+
+Stored quantities are integer bytes and integer nanoseconds. GB and GB/s are decimal (10**9), memory sizes are
+binary (GiB, 2**30); the two are never mixed up. Every conversion for display happens here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from tracekit.errors import UsageError
+
+GB = 10**9
+GIB = 2**30
+NS_PER_S = 10**9
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*([kmgt]?i?b)", re.IGNORECASE)
+_FACTOR = {
+    "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+    "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
+}  # fmt: skip
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes in a size such as ``12GB`` (decimal), ``12GiB`` (binary) or ``500 MB``.
+
+    Raises:
+        UsageError: no unit (``12`` could be either), or not a positive size.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"cannot read the size {text!r}: give a number and a unit, such as 12GB or 12GiB")
+    size = round(float(match[1]) * _FACTOR[match[2].lower()])
+    if size <= 0:
+        raise UsageError(f"the size {text!r} is not above zero")
+    return size
+
+
+def gb_per_s(size_bytes: float, duration_ns: float) -> float:
+    """Decimal GB/s; NaN when the duration is not positive. (1 byte per ns is 1 GB/s.)"""
+    return size_bytes / duration_ns if duration_ns > 0 else math.nan
+
+
+def format_bytes(size_bytes: float) -> str:
+    """A transferred amount in decimal units: ``23.8 GB``, ``512 kB``."""
+    return _scaled(size_bytes, 1000, ("B", "kB", "MB", "GB", "TB"))
+
+
+def format_memory(size_bytes: float) -> str:
+    """A memory size in binary units: ``12.0 GiB``."""
+    return _scaled(size_bytes, 1024, ("B", "KiB", "MiB", "GiB", "TiB"))
+
+
+def format_duration(duration_ns: float) -> str:
+    """A duration with three significant digits: ``4.21 s``, ``318 ms``, ``53.0 us``."""
+    return _scaled(duration_ns, 1000, ("ns", "us", "ms", "s"))
+
+
+def format_rate(size_bytes: float, duration_ns: float) -> str:
+    """A transfer rate in decimal GB/s, or a dash when there is no duration."""
+    rate = gb_per_s(size_bytes, duration_ns)
+    if math.isnan(rate):
+        return "-"
+    return f"{rate:.2f} GB/s" if rate < 10 else f"{rate:.1f} GB/s"
+
+
+def _scaled(value: float, base: int, names: tuple[str, ...]) -> str:
+    for name in names[:-1]:
+        # 999.5 would print as 1000: it belongs to the next unit.
+        if abs(value) < base - 0.5:
+            break
+        value /= base
+    else:
+        name = names[-1]
+    if name in ("B", "ns"):
+        return f"{value:.0f} {name}"
+    digits = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
+    return f"{value:.{digits}f} {name}"
