@@ -1,0 +1,115 @@
+"""The built-in synthetic pipelines: real classes and configs, random weights, saved as ordinary diffusers folders."""
+
+from __future__ import annotations
+
+import difflib
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import filelock
+import msgspec
+import platformdirs
+
+from tracekit.errors import UsageError
+from tracekit.workload import flux
+from tracekit.workload.recipes import Recipe
+
+PREFIX = "synthetic:"
+"""What a workload's name begins with when it is one of these."""
+
+SYNTHETIC: Mapping[str, Recipe] = MappingProxyType(
+    {
+        "flux-tiny": flux.TINY,
+        "flux-small": flux.SMALL,
+        "flux-dev": flux.DEV,
+        "flux-dev-denoiser": flux.DEV_DENOISER,
+    }
+)
+"""Recipe by name, without the prefix."""
+
+DEFAULTS_FILE = "tracekit.json"
+"""The file beside ``model_index.json`` that holds a `FolderDefaults`."""
+
+WriteProgress = Callable[[int, int], None]
+"""Told how many bytes are written, and of how many."""
+
+
+class FolderDefaults(msgspec.Struct, kw_only=True):
+    """What tracekit keeps in a pipeline's folder.
+
+    `call` holds defaults of the pipeline's call, `embeddings_file` names a safetensors file with ready prompt
+    embeddings. `recipe` and `files` (size in bytes by relative path) tell whether a cached folder is whole.
+    """
+
+    call: dict[str, str | int | float | bool | None] = {}
+    embeddings_file: str = ""
+    recipe: str = ""
+    files: dict[str, int] = {}
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe of a synthetic pipeline, named with or without ``synthetic:``.
+
+    Raises:
+        UsageError: there is none of that name; the message lists those that there are.
+    """
+    short = name.removeprefix(PREFIX)
+    if short in SYNTHETIC:
+        return SYNTHETIC[short]
+    near = difflib.get_close_matches(short, SYNTHETIC, n=1)
+    hint = f"did you mean {PREFIX}{near[0]}? " if near else ""
+    raise UsageError(f"no synthetic pipeline {short!r}: {hint}there are {', '.join(SYNTHETIC)}")
+
+
+def cached_folder(name: str, progress: WriteProgress | None = None) -> Path:
+    """The folder of a synthetic pipeline in the user's cache, made now if it is not there as a whole.
+
+    Raises:
+        UsageError: unknown name, or no room for it.
+    """
+    recipe = find_recipe(name)
+    cache = platformdirs.user_cache_path("tracekit") / "synthetic"
+    folder = cache / name.removeprefix(PREFIX)
+    if is_whole(folder, recipe):
+        return folder
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make {cache}: {error.strerror}; set XDG_CACHE_HOME to another place") from error
+    with filelock.FileLock(cache / f"{folder.name}.lock"):
+        # Another process may have made it while this one waited.
+        if not is_whole(folder, recipe):
+            from tracekit.workload.build import build_folder
+
+            shutil.rmtree(folder, ignore_errors=True)
+            build_folder(recipe, folder, progress)
+    return folder
+
+
+def is_whole(folder: Path, recipe: Recipe) -> bool:
+    """Whether the folder holds this recipe with every file in its full size."""
+    defaults = read_defaults(folder)
+    if defaults is None or defaults.recipe != recipe.fingerprint():
+        return False
+    for relative, size_bytes in defaults.files.items():
+        path = folder / relative
+        if not path.is_file() or path.stat().st_size != size_bytes:
+            return False
+    return True
+
+
+def read_defaults(folder: Path) -> FolderDefaults | None:
+    """What tracekit keeps in this folder; None if it keeps nothing there.
+
+    Raises:
+        UsageError: the file is there and cannot be understood.
+    """
+    path = folder / DEFAULTS_FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=FolderDefaults)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{path} is damaged: {error}; delete it, or the folder if tracekit made it") from error
