@@ -16,7 +16,7 @@ def no_loading_bars() -> Iterator[None]:
     """No bars while components load; a download's bar stays, on a terminal."""
     import diffusers.utils.logging as diffusers_logging
     import transformers.utils.logging as transformers_logging
-    from huggingface_utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     with contextlib.ExitStack() as restore:
         for library in (diffusers_logging, transformers_logging):
