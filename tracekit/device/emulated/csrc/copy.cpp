@@ -1,0 +1,105 @@
+// Copies between host and device, taken apart as CUDA takes them: convert and gather on the source's side, one memcpy
+// over the link, scatter on the destination's side.
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <c10/core/Scalar.h>
+#include <torch/library.h>
+
+#include <string>
+
+#include "cpu_view.h"
+#include "device_type.h"
+#include "kernel_memory.h"
+#include "link.h"
+#include "op_log.h"
+
+namespace emulated {
+
+namespace {
+
+Direction direction_of(const at::Tensor& source, const at::Tensor& destination) {
+  if (!is_on_device(source)) {
+    return Direction::kHostToDevice;
+  }
+  return is_on_device(destination) ? Direction::kDeviceToDevice : Direction::kDeviceToHost;
+}
+
+bool has_lazy_bits(const at::Tensor& tensor) {
+  return tensor.is_conj() || tensor.is_neg();
+}
+
+// Both sides are the same bytes in the same order.
+bool is_plain_memcpy(const at::Tensor& source, const at::Tensor& destination) {
+  return source.scalar_type() == destination.scalar_type() && source.sizes() == destination.sizes() &&
+         source.strides() == destination.strides() && source.is_non_overlapping_and_dense() &&
+         !has_lazy_bits(source) && !has_lazy_bits(destination);
+}
+
+void transfer_tensor(Direction direction, const at::Tensor& source, const at::Tensor& destination) {
+  // const_data_ptr: a file-mapped source must not be written to, nor a lazy one materialised.
+  transfer(direction, destination.mutable_data_ptr(), source.const_data_ptr(), destination.nbytes());
+}
+
+void copy_with_kernel(const at::Tensor& source, const at::Tensor& destination) {
+  static const std::string name = "aten::copy_";
+  const int64_t start_ns = monotonic_ns();
+  {
+    const KernelMemory device_memory;
+    cpu_view(destination).copy_(cpu_view(source));
+  }
+  counters().kernel_count += 1;
+  if (auto& log = OpLog::instance(); log.is_on()) {
+    log.append(OpKind::kKernel, name, "", nullptr, 0, start_ns, monotonic_ns());
+  }
+}
+
+void copy_through_staging(Direction direction, const at::Tensor& source, const at::Tensor& destination) {
+  const auto dense_source =
+      source.to(destination.scalar_type()).resolve_conj().resolve_neg().expand_as(destination).contiguous();
+  const bool needs_scatter = !destination.is_contiguous() || has_lazy_bits(destination);
+  const auto dense_destination =
+      needs_scatter ? at::empty(destination.sizes(), destination.options()) : destination;
+  transfer_tensor(direction, dense_source, dense_destination);
+  if (needs_scatter) {
+    destination.copy_(dense_destination);
+  }
+}
+
+at::Tensor copy_from(const at::Tensor& source, const at::Tensor& destination, bool /*non_blocking*/) {
+  if (destination.numel() == 0) {
+    return destination;
+  }
+  const auto direction = direction_of(source, destination);
+  if (is_plain_memcpy(source, destination)) {
+    transfer_tensor(direction, source, destination);
+  } else if (direction == Direction::kDeviceToDevice) {
+    copy_with_kernel(source, destination);
+  } else {
+    copy_through_staging(direction, source, destination);
+  }
+  return destination;
+}
+
+at::Tensor copy_from_and_resize(const at::Tensor& source, const at::Tensor& destination) {
+  destination.resize_(source.sizes());
+  return copy_from(source, destination, false);
+}
+
+// tensor.item(): the number crosses the link, as on CUDA.
+at::Scalar local_scalar_dense(const at::Tensor& tensor) {
+  const auto on_host = at::empty({}, at::TensorOptions(tensor.dtype()).device(c10::kCPU));
+  copy_from(tensor, on_host, false);
+  return on_host.item();
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
+  library.impl("_copy_from", &copy_from);
+  library.impl("_copy_from_and_resize", &copy_from_and_resize);
+  library.impl("_local_scalar_dense", &local_scalar_dense);
+}
+
+}  // namespace emulated
