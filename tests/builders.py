@@ -196,7 +196,7 @@ class _Segment:
         self.device_free = end_ns
         self.rows["device_ops"].append(
             {
-                "op": op, "name": name, "device_index": 0, "stream_id": 0 if self.emulated else STREAM,
+                "op": op, "name": name, "device_index": 0, "stream_id": THREAD if self.emulated else STREAM,
                 "start_ns": start_ns, "end_ns": end_ns, "size_bytes": size_bytes,
                 "correlation_id": self.correlation_count,
             }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -35,9 +36,11 @@ class RunData:
 class Timeline:
     """A run folder's rows with what analysis derives from them: runs, steps, phases, and device times of copies.
 
-    `steps` has run_index, step_index, start_ns, end_ns. `spans` and `copies` are the run's tables plus:
+    `runs` has run_index, start_ns, end_ns, denoise_start_ns, denoise_end_ns (both `NONE` in a run without a denoising
+    loop). `steps` has run_index, step_index (from 0 in each run), start_ns, end_ns. `denoisers` are the components
+    called inside the loop. `spans` and `copies` are the run's tables plus:
 
-    - both: `phase` (a Phase), `step_index` (`NONE` outside denoise); `run_index` is filled for set-up, too: the run
+    - both: `phase` (a Phase), `step_index` (`NONE` outside finished steps); `run_index` is filled for set-up, too: the run
       that it prepares.
     - spans: `component`; `own_ns`, the duration less its children's; `device_ns`, time in which at least one kernel
       launched inside it (children included) ran.
@@ -48,6 +51,8 @@ class Timeline:
     """
 
     run: RunData
+    runs: pd.DataFrame
+    denoisers: tuple[str, ...]
     steps: pd.DataFrame
     spans: pd.DataFrame
     copies: pd.DataFrame
@@ -64,7 +69,14 @@ class Progress:
 
 
 class Sink(Protocol):
-    """Where capture puts its rows; the run folder's writer is one."""
+    """Where capture puts its rows; the run folder's writer is one. Rows may come from any thread."""
+
+    @property
+    def intern(self) -> Callable[[str], int]:
+        """The id that a packed row holds for a string."""
+
+    def raw(self, table: Table) -> tuple[Callable[..., bytes], Callable[[bytes], None]]:
+        """For hot paths: pack a row whose strings are `intern` ids, and add a packed row to the table."""
 
     def append(self, table: Table, *values: int | float | str | bool) -> None:
         """Add one row, values in the order of the table's columns."""

@@ -6,10 +6,11 @@ import msgspec
 
 
 class StepRow(msgspec.Struct, kw_only=True):
-    """One denoising step. wall_ns = (time with a copy or a kernel under way) + rest_ns.
+    """One denoising step; `step_index` counts from 0 in its run. wall = exposed_copy + compute + rest, exactly.
 
-    `copy_ns` is time with at least one host/device copy under way, `compute_ns` time with at least one kernel,
-    `exposed_copy_ns` the part of copy_ns with no kernel beside it: wall = exposed_copy + compute + rest.
+    `copy_ns` is time with at least one host/device copy under way (`h2d_ns`: to the device), `compute_ns` time with at
+    least one kernel, `exposed_copy_ns` the part of copy_ns with no kernel beside it. `tracekit_ns` is the part of
+    rest_ns that was tracekit's own work. Counts and bytes are those of the copies that began in the step.
     """
 
     run_index: int
@@ -18,14 +19,19 @@ class StepRow(msgspec.Struct, kw_only=True):
     copy_count: int
     h2d_bytes: int
     d2h_bytes: int
+    h2d_ns: int
     copy_ns: int
     exposed_copy_ns: int
     compute_ns: int
     rest_ns: int
+    tracekit_ns: int
 
 
 class PhaseRow(msgspec.Struct, kw_only=True):
-    """One phase of one run, with the same figures as a step."""
+    """One phase of one run, with the same figures as a step.
+
+    Set-up counts its spans and copies alone, not the time between them; the other phases are whole stretches of a run.
+    """
 
     run_index: int
     phase: str
@@ -33,10 +39,12 @@ class PhaseRow(msgspec.Struct, kw_only=True):
     copy_count: int
     h2d_bytes: int
     d2h_bytes: int
+    h2d_ns: int
     copy_ns: int
     exposed_copy_ns: int
     compute_ns: int
     rest_ns: int
+    tracekit_ns: int
 
 
 class ModuleRow(msgspec.Struct, kw_only=True):
@@ -58,10 +66,16 @@ class ModuleRow(msgspec.Struct, kw_only=True):
 
 
 class ColdWarm(msgspec.Struct, kw_only=True):
-    """Step 1 against the later steps of the first run. `warm_step_ns` is a median; None without a later step."""
+    """Step 1 against the later steps of the first run.
+
+    Warm figures are medians over `warm_samples` later steps, `warm_min_ns` and `warm_max_ns` the fastest and slowest
+    of them; all are None without a later step.
+    """
 
     first_step_ns: int
     warm_step_ns: int | None
+    warm_min_ns: int | None
+    warm_max_ns: int | None
     warm_samples: int
     first_copy_ns: int
     warm_copy_ns: int | None
@@ -70,7 +84,13 @@ class ColdWarm(msgspec.Struct, kw_only=True):
 
 
 class Summary(msgspec.Struct, kw_only=True):
-    """Everything that is shown of one run folder, in display order. Times ns, sizes bytes."""
+    """Everything that is shown of one run folder, in display order. Times ns, sizes bytes.
+
+    `verdict` is plain sentences for people. `activity` is the manifest's source of device times; without ``cupti`` or
+    ``emulated`` compute is unknown and shown as 0. `total_ns` reaches from the first span to the last.
+    `h2d_bytes_by_memory` splits h2d_bytes by HostMemory. `unattributed_copies` are neither a weight's nor inside any
+    span; `device_only_copies` were seen by the device's record alone.
+    """
 
     path: str
     workload: str
@@ -78,13 +98,16 @@ class Summary(msgspec.Struct, kw_only=True):
     mode: str
     device_name: str
     emulated: bool
+    activity: str
     complete: bool
     incomplete_reason: str
     verdict: str
+    denoisers: list[str]
     total_ns: int
     setup_ns: int
     h2d_bytes: int
     d2h_bytes: int
+    h2d_bytes_by_memory: dict[str, int]
     peak_allocated_bytes: int | None
     peak_reserved_bytes: int | None
     steps: list[StepRow]
