@@ -1,6 +1,7 @@
 """The tables of a run folder: their columns, what each means, and its unit.
 
-Capture writes these rows, analysis and renderers read them, and neither knows the other. Times are integer nanoseconds of CLOCK_MONOTONIC (`_ns`), sizes are integer bytes (`_bytes`).
+Capture writes these rows, analysis and renderers read them, and neither knows the other. Times are integer nanoseconds
+of CLOCK_MONOTONIC (`_ns`), sizes are integer bytes (`_bytes`).
 """
 
 from __future__ import annotations

@@ -1,0 +1,215 @@
+"""Record every copy between host and device that goes through a method of Tensor.
+
+Tensor's methods are patched rather than a dispatch mode entered: a mode costs half of a small model's time. What
+Tensor's methods do not see (copies inside C++ operators) is in the device's own record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+
+from tracekit.capture import crossing
+from tracekit.capture.hostmemory import HostMemoryMap
+from tracekit.capture.hostprobe import HostProbe
+from tracekit.capture.patches import Patches
+from tracekit.capture.recorder import Recorder
+from tracekit.capture.registry import ModuleRegistry
+from tracekit.model import COPIES, NONE, Direction
+
+_TO_HOST = ("cpu", "item", "tolist", "__bool__", "__int__", "__float__", "__complex__", "__index__")
+_METHODS: dict[str, crossing.Predicate] = {
+    "to": crossing.to,
+    "cuda": crossing.from_host,
+    "copy_": crossing.copy_,
+    "__setitem__": crossing.setitem,
+    **dict.fromkeys(_TO_HOST, crossing.to_host),
+}
+_FACTORIES = ("tensor", "as_tensor", "asarray")
+
+
+class CopyTimer(Protocol):
+    """Times copies on the device, where the device keeps no record of its own."""
+
+    def start(self) -> object:
+        """Called right before a copy; what it returns goes to `stop`."""
+
+    def stop(self, started: object, copy_id: int, size_bytes: int, *, to_device: bool) -> None:
+        """Called right after the copy was issued."""
+
+
+class CopyRecorder:
+    """Writes one row of the copies table for every call that moved a tensor between host and device.
+
+    `timer`, when set, is told of each.
+    """
+
+    def __init__(
+        self, recorder: Recorder, registry: ModuleRegistry, memory: HostMemoryMap, probe: HostProbe | None
+    ) -> None:
+        self._recorder = recorder
+        self._registry = registry
+        self._memory = memory
+        self._probe = probe
+        self.timer: CopyTimer | None = None
+        self._pack, self._extend = recorder.sink.raw(COPIES)
+        self._to_device = recorder.intern(Direction.H2D.value)
+        self._to_host = recorder.intern(Direction.D2H.value)
+        self._devices: dict[torch.device, int] = {}
+
+    def install(self, patches: Patches) -> None:
+        """Patch Tensor's copying methods and torch's factories."""
+        for name, crosses in _METHODS.items():
+            self._install_method(patches, name, crosses)
+        self._install_factory(patches, torch.Tensor, "new_tensor", source_at=1)
+        for name in _FACTORIES:
+            self._install_factory(patches, torch, name, source_at=0)
+
+    def _install_method(self, patches: Patches, name: str, crosses: crossing.Predicate) -> None:
+        local = self._recorder.local
+        record = self._record_method
+        operation = self._recorder.intern(f"Tensor.{name}")
+
+        def make(original: Callable[..., Any]) -> Callable[..., Any]:
+            def call(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+                if local.copying or not crosses(tensor, args, kwargs):
+                    return original(tensor, *args, **kwargs)
+                return record(original, operation, name, tensor, args, kwargs)
+
+            return call
+
+        patches.wrap(torch.Tensor, name, make)
+
+    def _record_method(
+        self,
+        original: Callable[..., Any],
+        operation: int,
+        name: str,
+        tensor: torch.Tensor,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Make the call, then write what it moved. The probe's work lies outside the measured call."""
+        into = name in ("copy_", "__setitem__")
+        source: torch.Tensor = tensor if not into else args[name == "__setitem__"] if args else kwargs["src"]
+        to_device = source.is_cpu
+        sample = self._probe.before(source) if self._probe is not None and to_device else None
+        timer = self.timer
+        local, clock = self._recorder.local, self._recorder.clock
+        local.copying = True
+        try:
+            started = timer.start() if timer is not None else None
+            start = clock()
+            result = original(tensor, *args, **kwargs)
+            end = clock()
+        finally:
+            local.copying = False
+        other = tensor if into else result if isinstance(result, torch.Tensor) else None
+        host, remote = (source, other) if to_device and other is not None else (other, source)
+        non_blocking = bool(kwargs.get("non_blocking"))
+        # A blocking copy converts on the host, so that the link carries the device's dtype; a non-blocking one on the
+        # device (torch's copy_kernel_cuda).
+        item_bytes = (host if non_blocking and host is not None else remote).element_size()
+        size_bytes = (tensor if name == "copy_" else source).numel() * item_bytes
+        if size_bytes == 0:
+            return result
+        copy_id = self._write(operation, host, remote, size_bytes, start, end, to_device, non_blocking)
+        if timer is not None:
+            timer.stop(started, copy_id, size_bytes, to_device=to_device)
+        if sample is not None and self._probe is not None:
+            self._probe.after(copy_id, sample)
+        return result
+
+    def _install_factory(self, patches: Patches, owner: Any, name: str, source_at: int) -> None:
+        recorder = self._recorder
+        local, clock = recorder.local, recorder.clock
+        operation = recorder.intern(f"Tensor.{name}" if owner is torch.Tensor else f"torch.{name}")
+
+        def make(original: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*args: Any, **kwargs: Any) -> Any:
+                # A compiler that traces this must see the original alone.
+                if torch.compiler.is_compiling() or local.copying:
+                    return original(*args, **kwargs)
+                local.copying = True
+                try:
+                    start = clock()
+                    result = original(*args, **kwargs)
+                    end = clock()
+                finally:
+                    local.copying = False
+                source = args[source_at] if len(args) > source_at else None
+                if crossing.factory(result, source) and result.nbytes:
+                    host = source if isinstance(source, torch.Tensor) else None
+                    self._write(operation, host, result, result.nbytes, start, end, True, False)
+                return result
+
+            return call
+
+        patches.wrap(owner, name, make)
+
+    def _write(
+        self,
+        operation: int,
+        host: torch.Tensor | None,
+        remote: torch.Tensor,
+        size_bytes: int,
+        start_ns: int,
+        end_ns: int,
+        to_device: bool,
+        non_blocking: bool,
+    ) -> int:
+        """Write one row and return its copy_id. `host` is None when the host side is no tensor (a Python number)."""
+        recorder = self._recorder
+        local = recorder.local
+        fqn, parameter = local.label or self._find_label(host, remote) or (recorder.empty, recorder.empty)
+        source = self._memory.describe(host)
+        stack = local.stack
+        copy_id = recorder.next_copy()
+        if to_device:
+            recorder.h2d_bytes += size_bytes
+        self._extend(
+            self._pack(
+                copy_id,
+                stack[-1].span_id if stack else NONE,
+                local.run_index,
+                local.thread_id,
+                self._to_device if to_device else self._to_host,
+                size_bytes,
+                start_ns,
+                end_ns,
+                fqn,
+                parameter,
+                operation,
+                recorder.intern(source.kind.value),
+                NONE if host is None else host.data_ptr(),
+                recorder.intern(source.path),
+                source.offset,
+                self._device(remote.device),
+                torch.cuda.current_stream(remote.device).stream_id if remote.is_cuda else NONE,
+                non_blocking,
+            )
+        )
+        return copy_id
+
+    def _find_label(self, host: torch.Tensor | None, remote: torch.Tensor) -> tuple[int, int] | None:
+        """The weight that a copy moves when no hook announced it: by its host address, or as part of a moving group."""
+        if host is not None:
+            label = self._registry.addresses.get(host.data_ptr())
+            if label is not None:
+                return label
+        group = self._recorder.local.group
+        if group is None:
+            return None
+        address = remote.data_ptr()
+        for weight in (*group.parameters, *group.buffers):
+            if not weight.is_cpu and weight.data_ptr() == address:
+                return self._registry.labels.get(id(weight))
+        return None
+
+    def _device(self, device: torch.device) -> int:
+        known = self._devices.get(device)
+        if known is None:
+            known = self._devices[device] = self._recorder.intern(str(device))
+        return known

@@ -1,0 +1,78 @@
+"""Tell what the host side of a copy is, from the process's memory map, without touching its pages."""
+
+from __future__ import annotations
+
+import bisect
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from tracekit.model import NONE, HostMemory
+
+_MAPS = Path("/proc/self/maps")
+_NOT_FILES = ("/dev/", "/memfd:", "/SYSV", "/anon_hugepage")  # mappings with a path that no disk is behind
+
+
+class HostSource(NamedTuple):
+    """Where a tensor's first byte lies: a `HostMemory` value, and for mmap the file and the offset in it (bytes)."""
+
+    kind: HostMemory
+    path: str
+    offset: int
+
+
+ANONYMOUS = HostSource(HostMemory.ANONYMOUS, "", NONE)
+PINNED = HostSource(HostMemory.PINNED, "", NONE)
+UNKNOWN = HostSource(HostMemory.UNKNOWN, "", NONE)
+
+
+class HostMemoryMap:
+    """A snapshot of /proc/self/maps; `refresh` reads it anew (about 1 ms), lookups take under a microsecond.
+
+    Everything is `HostMemory.UNKNOWN` where there is no /proc.
+    """
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._regions: list[tuple[int, int, str]] = []
+        self._pinned: dict[int, bool] = {}
+        self.available = _MAPS.exists()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the map again: memory that was given back may belong to something else by now."""
+        self._pinned.clear()
+        if not self.available:
+            return
+        regions = [_parse(line) for line in _MAPS.read_text(errors="surrogateescape").splitlines()]
+        self._regions = [(end, offset, path) for _, end, offset, path in regions]
+        self._starts = [start for start, _, _, _ in regions]
+
+    def describe(self, tensor: torch.Tensor | None) -> HostSource:
+        """The host memory behind a CPU tensor; unknown for one that is elsewhere or empty, or for none."""
+        if tensor is None or not tensor.is_cpu or tensor.numel() == 0:
+            return UNKNOWN
+        address = tensor.data_ptr()
+        pinned = self._pinned.get(address)
+        if pinned is None:
+            # Asking CUDA costs microseconds; the answer holds as long as the memory does, which refresh bounds.
+            pinned = self._pinned[address] = torch.cuda.is_initialized() and tensor.is_pinned()
+        return PINNED if pinned else self.locate(address)
+
+    def locate(self, address: int) -> HostSource:
+        """What the mapping at `address` is. Private writable file mappings count as mmap until written to."""
+        index = bisect.bisect_right(self._starts, address) - 1
+        if index < 0 or address >= self._regions[index][0]:
+            return ANONYMOUS if self.available else UNKNOWN
+        _, offset, path = self._regions[index]
+        if not path.startswith("/") or path.startswith(_NOT_FILES):
+            return ANONYMOUS
+        return HostSource(HostMemory.MMAP, path, offset + address - self._starts[index])
+
+
+def _parse(line: str) -> tuple[int, int, int, str]:
+    """One line of /proc/self/maps: ``start-end perms offset dev inode path`` (proc(5))."""
+    fields = line.split(None, 5)
+    start, _, end = fields[0].partition("-")
+    return int(start, 16), int(end, 16), int(fields[2], 16), fields[5] if len(fields) > 5 else ""

@@ -1,0 +1,183 @@
+"""CUPTI's record of copies, kernels and runtime calls, through torch.profiler (Kineto).
+
+Kineto hands its records over only when it stops, which synchronises: a window is one run, or on long runs as many
+steps as stay well below Kineto's buffer limit, past which it drops records. A window's first and last records are
+marks (event records, which do not synchronise) that tie Kineto's clock to ours.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from tracekit.capture.clock import Bracket, align
+from tracekit.capture.collector import DeviceActivity
+from tracekit.capture.recorder import Recorder
+from tracekit.model import DEVICE_OPS, NONE, RUNTIME_CALLS
+
+MARKS = 16
+"""Marks at each end of a window: the tightest of them bound the clocks' offset to a few microseconds."""
+MAX_WINDOW_EVENTS = 150_000
+"""Host events (forwards, copies) after which a window is closed at the next step's end.
+
+A forward of a leaf module launches a few kernels. Kineto keeps 128 MB by default, about 600,000 launches.
+"""
+
+_DEVICE_OPS = {"kernel": "kernel", "gpu_memcpy": "memcpy", "gpu_memset": "memset"}
+_RUNTIME = ("cuda_runtime", "cuda_driver")
+
+
+class _Args(msgspec.Struct):
+    device: int = 0
+    stream: int = 0
+    correlation: int = NONE
+    bytes: int = NONE
+
+
+class _Event(msgspec.Struct):
+    ph: str = ""
+    cat: str = ""
+    name: str = ""
+    tid: int | str = 0
+    ts: float = 0.0
+    dur: float = 0.0
+    args: _Args = msgspec.field(default_factory=_Args)
+
+
+class _Head(msgspec.Struct):
+    traceEvents: list[msgspec.Raw]  # noqa: N815 - Kineto's key
+    baseTimeNanoseconds: int = 0  # noqa: N815
+
+
+class KinetoActivity(DeviceActivity):
+    """Device records from CUPTI, one window a run."""
+
+    name = "cupti"
+
+    def __init__(self, recorder: Recorder, device_index: int) -> None:
+        super().__init__()
+        self._recorder = recorder
+        self._device_index = device_index
+        self._profiler: profile | None = None
+        self._marks: list[tuple[int, int]] = []
+        self._events_before = 0
+
+    def works(self) -> bool:
+        """Open and close one window around a small copy and kernel: CUPTI is refused when their records are missing.
+
+        This also pays CUPTI's start-up, which would otherwise land in the first step.
+        """
+        with torch.cuda.device(self._device_index):
+            self._open()
+            torch.ones(8).cuda().add_(1)
+            events, _ = self._stop()
+        seen = {event.cat for event in events}
+        return {"gpu_memcpy", "kernel"} <= seen
+
+    def prime(self) -> None:
+        """Open a window for what is copied at set-up."""
+        self._open()
+
+    def run_begins(self) -> None:
+        """Close the set-up's window and open the run's."""
+        self.run_ended()
+        with self._recorder.own_work("cupti start"):
+            self._open()
+
+    def step_ended(self) -> None:
+        """Close the window and open another when it has grown large."""
+        if self._recorder.events_so_far() - self._events_before > MAX_WINDOW_EVENTS:
+            self.run_begins()
+
+    def run_ended(self) -> None:
+        """Close the window and write its records."""
+        if self._profiler is None:
+            return
+        with self._recorder.own_work("cupti stop"):
+            events, base_ns = self._stop()
+            self._write(events, base_ns)
+
+    def close(self) -> None:
+        """Write the open window."""
+        self.run_ended()
+
+    def _open(self) -> None:
+        self._events_before = self._recorder.events_so_far()
+        self._profiler = profile(activities=[ProfilerActivity.CUDA])
+        self._profiler.start()
+        self._marks = self._mark()
+
+    def _mark(self) -> list[tuple[int, int]]:
+        clock = self._recorder.clock
+        marks = []
+        with torch.cuda.device(self._device_index):
+            event = torch.cuda.Event()
+            for _ in range(MARKS):
+                before = clock()
+                event.record()
+                marks.append((before, clock()))
+        return marks
+
+    def _stop(self) -> tuple[list[_Event], int]:
+        profiler, self._profiler = self._profiler, None
+        if profiler is None:
+            return [], 0
+        self._marks += self._mark()
+        profiler.stop()
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "window.json"
+            profiler.export_chrome_trace(str(path))
+            head = msgspec.json.decode(path.read_bytes(), type=_Head)
+        decoder = msgspec.json.Decoder(_Event)
+        events = []
+        for raw in head.traceEvents:
+            # Other events (metadata, flows, counters) have args of other shapes and are not decoded.
+            text = bytes(raw)
+            if b'"gpu_mem' in text or b'"kernel"' in text or b'"cuda_' in text:
+                event = decoder.decode(raw)
+                if event.ph == "X":
+                    events.append(event)
+        events.sort(key=lambda event: event.ts)
+        return events, head.baseTimeNanoseconds
+
+    def _write(self, events: list[_Event], base_ns: int) -> None:
+        """Rows of a window, on our clock; the marks are tracekit's own and left out."""
+        marks = [event for event in events if event.name.startswith("cudaEventRecord")]
+        marks = marks[:MARKS] + marks[-MARKS:]
+        aligned = None
+        if len(marks) == len(self._marks):
+            aligned = align(
+                Bracket(before, after, _ns(event.ts), _ns(event.ts + event.dur))
+                for (before, after), event in zip(self._marks, marks, strict=True)
+            )
+        if aligned is None:
+            # Kineto's times are the system's: less exact, and it says so.
+            self.counts["windows_without_marks"] = self.counts.get("windows_without_marks", 0) + 1
+            offset, error = time.monotonic_ns() - time.time_ns() + base_ns, 1_000_000
+        else:
+            offset, error = aligned.offset_ns, aligned.error_ns
+        self.alignment_error_ns = max(error, self.alignment_error_ns or 0)
+        own = {id(event) for event in marks}
+        append, threads = self._recorder.sink.append, self._recorder.threads
+        memcpys = 0
+        for event in events:
+            start = _ns(event.ts) + offset
+            end = start + _ns(event.dur)
+            op = _DEVICE_OPS.get(event.cat)
+            args = event.args
+            if op is not None:
+                memcpys += op == "memcpy"
+                append(DEVICE_OPS, op, event.name, args.device, args.stream, start, end, args.bytes, args.correlation)
+            elif event.cat in _RUNTIME and id(event) not in own:
+                tid = int(event.tid) & 0xFFFFFFFF
+                append(RUNTIME_CALLS, event.name, threads.get(tid, tid), start, end, args.correlation)
+        self.counts["device_memcpys"] = self.counts.get("device_memcpys", 0) + memcpys
+
+
+def _ns(microseconds: float) -> int:
+    return round(microseconds * 1000)

@@ -1,0 +1,177 @@
+"""Record onloads and offloads: where accelerate and diffusers bring a module's weights to the device and drop them.
+
+The classes are patched, not their instances: accelerate looks its hooks up at each call, model offload makes new ones
+at every run, and diffusers keeps bound methods of its own, so that only ``ModuleGroup``'s methods can be wrapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from tracekit.capture.patches import Patches
+from tracekit.capture.recorder import Frame, Recorder
+from tracekit.capture.registry import ModuleRegistry
+from tracekit.model import SpanKind
+
+
+class OnloadRecorder:
+    """Writes onload and offload spans, and labels the copies inside them with the weight that is moved.
+
+    `sample_memory`, when set, is called at the end of each.
+    """
+
+    def __init__(self, recorder: Recorder, registry: ModuleRegistry) -> None:
+        self._recorder = recorder
+        self._registry = registry
+        self.sample_memory: Callable[[], None] | None = None
+
+    def install_torch(self, patches: Patches) -> None:
+        """Label what ``Module.to`` and its kin move: they go through ``Module._apply``, a private name of torch.
+
+        It is the one place where a module's own tensors and the function that moves them meet.
+        """
+        patches.wrap(nn.Module, "_apply", self._labelled_apply)
+
+    def install_accelerate(self, patches: Patches, hooks: ModuleType) -> None:
+        """Patch ``accelerate.hooks``."""
+        patches.wrap(hooks.AlignDevicesHook, "pre_forward", self._align_onload)
+        patches.wrap(hooks.AlignDevicesHook, "post_forward", self._align_offload)
+        patches.wrap(hooks.CpuOffload, "pre_forward", self._model_onload)
+        patches.wrap(hooks.UserCpuOffloadHook, "offload", self._model_offload)
+        # The name that the hooks call, as imported into their module.
+        patches.wrap(hooks, "set_module_tensor_to_device", self._labelled_set)
+
+    def install_diffusers(self, patches: Patches, group_offloading: ModuleType) -> None:
+        """Patch ``diffusers.hooks.group_offloading``; ``_transfer_tensor_to_device`` is where a weight has its name."""
+        group = group_offloading.ModuleGroup
+        patches.wrap(group, "onload_", lambda original: self._group(original, SpanKind.ONLOAD))
+        patches.wrap(group, "offload_", lambda original: self._group(original, SpanKind.OFFLOAD))
+        patches.wrap(group, "_transfer_tensor_to_device", self._labelled_transfer)
+
+    def around(self, kind: SpanKind, name: str, fqn: int, call: Callable[[], Any]) -> Any:
+        """Make `call` inside an onload or offload span.
+
+        Where it is a module's own (its hook runs inside its call, before its work or after it), the span lies beside
+        the forward's and the forward's shrinks, so that a forward's duration is its own.
+        """
+        recorder = self._recorder
+        stack = recorder.local.stack
+        forward = stack[-1] if stack and stack[-1].is_forward else None
+        beside = forward is not None and (kind is SpanKind.OFFLOAD or forward.pristine)
+        if forward is not None and beside:
+            frame = Frame(recorder.next_span(), forward.parent_id, False, fqn)
+            stack.append(frame)
+        else:
+            frame = recorder.push(fqn, is_forward=False)
+        frame.start_ns = recorder.clock()
+        try:
+            return call()
+        finally:
+            end_ns = recorder.clock()
+            recorder.pop(frame, recorder.kind_id(kind), recorder.intern(name), recorder.empty, end_ns)
+            if forward is not None and beside:
+                if kind is SpanKind.ONLOAD:
+                    forward.start_ns = end_ns
+                else:
+                    forward.end_ns = frame.start_ns
+            if self.sample_memory is not None:
+                self.sample_memory()
+
+    def _align_onload(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def pre_forward(hook: Any, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            if not hook.offload:
+                return original(hook, module, *args, **kwargs)
+            fqn = self._registry.fqn(module)
+            return self.around(SpanKind.ONLOAD, "onload", fqn, lambda: original(hook, module, *args, **kwargs))
+
+        return pre_forward
+
+    def _align_offload(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def post_forward(hook: Any, module: nn.Module, output: Any) -> Any:
+            if not hook.offload:
+                return original(hook, module, output)
+            fqn = self._registry.fqn(module)
+            return self.around(SpanKind.OFFLOAD, "offload", fqn, lambda: original(hook, module, output))
+
+        return post_forward
+
+    def _model_onload(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def pre_forward(hook: Any, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            if next(module.parameters()).device == hook.execution_device:
+                return original(hook, module, *args, **kwargs)
+            fqn = self._registry.fqn(module)
+            return self.around(SpanKind.ONLOAD, "onload", fqn, lambda: original(hook, module, *args, **kwargs))
+
+        return pre_forward
+
+    def _model_offload(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def offload(user_hook: Any) -> Any:
+            fqn = self._registry.fqn(user_hook.model)
+            return self.around(SpanKind.OFFLOAD, "offload", fqn, lambda: original(user_hook))
+
+        return offload
+
+    def _group(self, original: Callable[..., Any], kind: SpanKind) -> Callable[..., Any]:
+        local = self._recorder.local
+        registry = self._registry
+
+        def move(group: Any) -> Any:
+            fqn = registry.group_fqn(group.modules, (*group.parameters, *group.buffers))
+            before, local.group = local.group, group
+            try:
+                return self.around(kind, kind.value, fqn, lambda: original(group))
+            finally:
+                local.group = before
+
+        return move
+
+    def _labelled_set(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        local, intern, registry = self._recorder.local, self._recorder.intern, self._registry
+
+        def set_module_tensor_to_device(module: nn.Module, tensor_name: str, *args: Any, **kwargs: Any) -> Any:
+            before, local.label = local.label, (registry.fqn(module), intern(tensor_name))
+            try:
+                return original(module, tensor_name, *args, **kwargs)
+            finally:
+                local.label = before
+
+        return set_module_tensor_to_device
+
+    def _labelled_transfer(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        local, labels = self._recorder.local, self._registry.labels
+
+        def transfer(group: Any, tensor: Any, *args: Any, **kwargs: Any) -> Any:
+            before, local.label = local.label, labels.get(id(tensor), local.label)
+            try:
+                return original(group, tensor, *args, **kwargs)
+            finally:
+                local.label = before
+
+        return transfer
+
+    def _labelled_apply(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        local, registry, intern = self._recorder.local, self._registry, self._recorder.intern
+
+        def apply(module: nn.Module, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            if id(module) not in registry.entries:
+                return original(module, fn, *args, **kwargs)
+            move = getattr(fn, "tracekit_unlabelled", fn)
+            fqn = registry.fqn(module)
+            names = {id(t): name for own in (module._parameters, module._buffers) for name, t in own.items()}
+
+            def labelled(tensor: Any) -> Any:
+                name = names.get(id(tensor))
+                before, local.label = local.label, local.label if name is None else (fqn, intern(name))
+                try:
+                    return move(tensor)
+                finally:
+                    local.label = before
+
+            labelled.tracekit_unlabelled = move  # type: ignore[attr-defined]
+            return original(module, labelled, *args, **kwargs)
+
+        return apply

@@ -1,0 +1,161 @@
+"""Know every module and weight of the profiled components by its dotted name."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from tracekit.capture.hostmemory import HostMemoryMap
+from tracekit.model import PARAMETERS, Sink
+
+COMPILED = "compiled region"
+
+
+class ModuleEntry(NamedTuple):
+    """What a module's forward span says, as interned ids, and the component for the live display."""
+
+    name: int
+    fqn: int
+    note: int
+    component: str
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A parameter or buffer where it is held: `tensor` is its host or device copy, or None when it cannot be told."""
+
+    name: str
+    declared: torch.Tensor
+    tensor: torch.Tensor | None
+    is_buffer: bool
+
+
+class ModuleRegistry:
+    """FQNs of modules and weights, by identity. Modules are held weakly, so that a dead one's id is forgotten."""
+
+    def __init__(self, sink: Sink, memory: HostMemoryMap) -> None:
+        self._sink = sink
+        self._memory = memory
+        self.entries: dict[int, ModuleEntry] = {}
+        self.labels: dict[int, tuple[int, int]] = {}
+        """id of a Parameter or buffer -> interned (FQN, name)."""
+        self.addresses: dict[int, tuple[int, int]] = {}
+        """Address of a weight on the host -> interned (FQN, name): names copies that no hook announced."""
+        self._modules: dict[int, weakref.ref[nn.Module]] = {}
+        self._first_owner: dict[int, str] = {}
+
+    def add_component(self, component: str, root: nn.Module) -> None:
+        """Register `root` under the name `component`, with everything in it; what is known already stays.
+
+        A module shared by two components keeps its first name.
+        """
+        for path, module in root.named_modules():
+            if self._is_known(module):
+                self._refresh_note(module)
+                continue
+            fqn = f"{component}.{path}" if path else component
+            self._remember(module, fqn, component)
+            for weight in module_weights(module):
+                self._remember_weight(fqn, module, component, weight)
+
+    def fqn(self, module: nn.Module) -> int:
+        """The interned FQN of a module; that of the empty string for one that is not registered."""
+        entry = self.entries.get(id(module))
+        return self._sink.intern("") if entry is None else entry.fqn
+
+    def group_fqn(self, modules: Iterable[nn.Module], parameters: Iterable[torch.Tensor]) -> int:
+        """The interned FQN of a group that is moved as one: its first module's, else its first weight's owner."""
+        for module in modules:
+            if id(module) in self.entries:
+                return self.entries[id(module)].fqn
+        for parameter in parameters:
+            if id(parameter) in self.labels:
+                return self.labels[id(parameter)][0]
+        return self._sink.intern("")
+
+    def _remember(self, module: nn.Module, fqn: str, component: str) -> None:
+        key = id(module)
+        self._modules[key] = weakref.ref(module, lambda _: self._forget(key))
+        intern = self._sink.intern
+        self.entries[key] = ModuleEntry(intern(type(module).__name__), intern(fqn), intern(_note(module)), component)
+
+    def _is_known(self, module: nn.Module) -> bool:
+        known = self._modules.get(id(module))
+        return known is not None and known() is module
+
+    def _refresh_note(self, module: nn.Module) -> None:
+        key = id(module)
+        self.entries[key] = self.entries[key]._replace(note=self._sink.intern(_note(module)))
+
+    def _forget(self, key: int) -> None:
+        self.entries.pop(key, None)
+        self._modules.pop(key, None)
+
+    def _remember_weight(self, fqn: str, module: nn.Module, component: str, weight: Weight) -> None:
+        label = (self._sink.intern(fqn), self._sink.intern(weight.name))
+        self.labels[id(weight.declared)] = label
+        source = self._memory.describe(weight.tensor)
+        tied_to = ""
+        if weight.tensor is not None and weight.tensor.device.type != "meta" and weight.tensor.numel():
+            address = weight.tensor.data_ptr()
+            tied_to = self._first_owner.setdefault(address, f"{fqn}.{weight.name}")
+            if tied_to == f"{fqn}.{weight.name}":
+                tied_to = ""
+            if weight.tensor.is_cpu:
+                self.addresses.setdefault(address, label)
+        self._sink.append(
+            PARAMETERS,
+            fqn,
+            weight.name,
+            type(module).__name__,
+            component,
+            weight.declared.numel() * weight.declared.element_size(),
+            str(weight.declared.dtype).removeprefix("torch."),
+            weight.is_buffer,
+            tied_to,
+            source.kind.value,
+            source.path,
+            source.offset,
+        )
+
+
+def module_weights(module: nn.Module) -> Iterator[Weight]:
+    """A module's own parameters and buffers, each with the tensor that holds its values now.
+
+    Under accelerate's offloading a parameter is on the meta device and its values lie in the hook's weights map.
+    """
+    for is_buffer, named in (
+        (False, module.named_parameters(recurse=False)),
+        (True, module.named_buffers(recurse=False)),
+    ):
+        for name, tensor in named:
+            held = tensor if tensor.device.type != "meta" else _offloaded(module, name)
+            yield Weight(name, tensor, held, is_buffer)
+
+
+def _offloaded(module: nn.Module, name: str) -> torch.Tensor | None:
+    """The host tensor that accelerate's hook holds for a weight; None where it would be loaded from disk.
+
+    ``_hf_hook`` is where accelerate keeps a module's hook. Its weights map is a dictionary, or a view of one that
+    prefixes the names.
+    """
+    hook = getattr(module, "_hf_hook", None)
+    for candidate in getattr(hook, "hooks", (hook,)):
+        weights_map = getattr(candidate, "weights_map", None)
+        held = getattr(weights_map, "dataset", weights_map)
+        if isinstance(held, dict):
+            tensor = held.get(getattr(weights_map, "prefix", "") + name)
+            if isinstance(tensor, torch.Tensor):
+                return tensor
+    return None
+
+
+def _note(module: nn.Module) -> str:
+    # torch keeps what Module.compile() made in _compiled_call_impl; torch.compile(module) returns an OptimizedModule.
+    compiled = getattr(module, "_compiled_call_impl", None) is not None
+    return COMPILED if compiled or type(module).__name__ == "OptimizedModule" else ""
