@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from diffusers import DiffusionPipeline, ModelMixin
 from safetensors.torch import save_file
 
 from tracekit.workload.folders import check_space, whole_folder
+from tracekit.workload.quiet import import_class
 from tracekit.workload.recipes import Part, Recipe
 from tracekit.workload.synthetic import DEFAULTS_FILE, FolderDefaults, WriteProgress
 from tracekit.workload.tokenizers import build_tokenizer
@@ -57,7 +57,7 @@ def build_folder(
     check_space(destination, total_bytes)
     tally = _Tally(total_bytes, progress)
     with whole_folder(destination) as folder:
-        pipeline: DiffusionPipeline = _load_class(recipe.pipeline)(**components, **recipe.settings)
+        pipeline: DiffusionPipeline = import_class(recipe.pipeline)(**components, **recipe.settings)
         pipeline.save_config(folder)
         for name, component in components.items():
             if name in models:
@@ -69,7 +69,7 @@ def build_folder(
 
 def _build(part: Part) -> Any:
     """The component; a model has its shapes but no memory for its weights."""
-    part_class = _load_class(part.class_name)
+    part_class = import_class(part.class_name)
     if issubclass(part_class, ModelMixin):
         with torch.device("meta"):
             return part_class.from_config(dict(part.config))
@@ -79,11 +79,6 @@ def _build(part: Part) -> Any:
     if part.class_name.startswith("transformers."):
         return build_tokenizer(part_class, **part.config)
     return part_class(**part.config)
-
-
-def _load_class(name: str) -> Any:
-    library, _, class_name = name.partition(".")
-    return getattr(importlib.import_module(library), class_name)
 
 
 def _write_model(

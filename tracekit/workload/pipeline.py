@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tracekit.errors import MissingError, UsageError
 from tracekit.workload.call import CallOptions, build_call
@@ -49,11 +48,12 @@ def load_pipeline(name: str, dtype: str | None, progress: WriteProgress | None =
     from diffusers import DiffusionPipeline
     from safetensors import SafetensorError
 
-    from tracekit.workload.quiet import no_loading_bars
+    from tracekit.workload.quiet import import_class, no_loading_bars
     from tracekit.workload.stored import absent_components, read_index
 
     index = read_index(folder)
-    _check_class(index["_class_name"], name)
+    if import_class(f"diffusers.{index['_class_name']}") is None:
+        raise UsageError(f"cannot load {name}: this release of diffusers has no {index['_class_name']}")
     try:
         with no_loading_bars():
             return DiffusionPipeline.from_pretrained(
@@ -90,36 +90,34 @@ def find_folder(name: str, progress: WriteProgress | None = None) -> Path:
 
 
 def _download(name: str) -> Path:
-    import httpx
+    """The hub repository's folder in the hub's cache, without any code that it may hold."""
     from diffusers import DiffusionPipeline
+    from huggingface_hub.constants import HF_HUB_OFFLINE
 
-    from tracekit.workload.quiet import no_loading_bars
+    # The base class of what the hub's HTTP library raises; which library that is depends on the hub's release.
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
+    from tracekit.workload.quiet import errors_only, no_loading_bars
 
     try:
-        with no_loading_bars():
+        with no_loading_bars(), errors_only():
             return Path(DiffusionPipeline.download(name, trust_remote_code=False))
-    except (OSError, ValueError, httpx.HTTPError) as error:
-        offline = "HF_HUB_OFFLINE is set" if os.environ.get("HF_HUB_OFFLINE") else "set HF_HUB_OFFLINE=1 if cached"
+    except (OSError, ValueError, HTTPError) as error:
+        if HF_HUB_OFFLINE:
+            raise UsageError(
+                f"{name!r} is not in the hub's cache and HF_HUB_OFFLINE is set: unset it, or give a local folder"
+            ) from error
         raise UsageError(
-            f"cannot get {name!r} from the hub or its cache ({offline}), and there is no such folder; "
-            f"give a local diffusers folder or {PREFIX}flux-tiny: {_first_line(error)}"
+            f"cannot get {name!r} from the hub ({_first_line(_origin(error))}): "
+            "give a local diffusers folder, or one in the hub's cache with HF_HUB_OFFLINE=1"
         ) from error
 
 
-def _check_class(class_name: str, name: str) -> None:
-    """Refuse a pipeline class that this diffusers does not have."""
-    import diffusers
-    import transformers.utils.logging as transformers_logging
-
-    # Importing a pipeline makes transformers warn of torchvision's absence, which no pipeline here needs.
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        known = hasattr(diffusers, class_name)
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-    if not known:
-        raise UsageError(f"cannot load {name}: diffusers {diffusers.__version__} has no {class_name}")
+def _origin(error: BaseException) -> BaseException:
+    """The first error of a chain: what happened, rather than what each layer made of it."""
+    while (earlier := error.__cause__ or error.__context__) is not None:
+        error = earlier
+    return error
 
 
 def _component_dtypes(folder: Path, dtype: str | None) -> dict[str, torch.dtype] | torch.dtype:
@@ -134,5 +132,5 @@ def _component_dtypes(folder: Path, dtype: str | None) -> dict[str, torch.dtype]
 
 
 def _first_line(error: BaseException) -> str:
-    lines: list[Any] = str(error).strip().splitlines()
-    return str(lines[0]) if lines else type(error).__name__
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

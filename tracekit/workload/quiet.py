@@ -1,11 +1,12 @@
-"""Silence the progress bars of diffusers and transformers for a while, and bring them back as they were."""
+"""Silence progress bars and notices of diffusers and transformers for a while; after it they are as they were."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -43,3 +44,26 @@ def no_step_bar(pipeline: DiffusionPipeline) -> Iterator[None]:
             del pipeline._progress_bar_config
         else:
             pipeline._progress_bar_config = had
+
+
+@contextlib.contextmanager
+def errors_only() -> Iterator[None]:
+    """Nothing below an error is logged by diffusers and transformers."""
+    import diffusers.utils.logging as diffusers_logging
+    import transformers.utils.logging as transformers_logging
+
+    with contextlib.ExitStack() as restore:
+        for library in (diffusers_logging, transformers_logging):
+            restore.callback(library.set_verbosity, library.get_verbosity())
+            library.set_verbosity_error()
+        yield
+
+
+def import_class(name: str) -> Any:
+    """The class ``library.Class`` of diffusers or transformers, or None if this release has no such class.
+
+    Quietly: importing a pipeline makes transformers warn that torchvision is not there, which no pipeline here needs.
+    """
+    library, _, class_name = name.partition(".")
+    with errors_only():
+        return getattr(importlib.import_module(library), class_name, None)

@@ -13,7 +13,7 @@ import msgspec
 import platformdirs
 
 from tracekit.errors import UsageError
-from tracekit.workload import flux
+from tracekit.workload import flux, stable_diffusion, wan
 from tracekit.workload.recipes import Recipe
 
 PREFIX = "synthetic:"
@@ -25,6 +25,11 @@ SYNTHETIC: Mapping[str, Recipe] = MappingProxyType(
         "flux-small": flux.SMALL,
         "flux-dev": flux.DEV,
         "flux-dev-denoiser": flux.DEV_DENOISER,
+        "sdxl-tiny": stable_diffusion.XL_TINY,
+        "sdxl": stable_diffusion.XL,
+        "sd3-tiny": stable_diffusion.SD3_TINY,
+        "wan-tiny": wan.WAN_TINY,
+        "wan22-tiny": wan.WAN22_TINY,
     }
 )
 """Recipe by name, without the prefix."""
