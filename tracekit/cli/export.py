@@ -1,0 +1,35 @@
+"""``tracekit export``: a run's timeline as a Chrome trace, which Perfetto opens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tracekit.cli import params
+from tracekit.cli.output import next_command, with_size
+from tracekit.errors import UsageError
+
+
+@click.command("export")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Default: RUN/trace.json.gz.")
+@click.option(
+    "--only-steps",
+    metavar="STEPS",
+    type=params.step_numbers,
+    help="Keep only these steps of each run, such as 0,1,-1 (from 0; negative ones from the end).",
+)
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+def command(run: Path, output: Path | None, only_steps: tuple[int, ...] | None, force: bool) -> None:
+    """Write the timeline of RUN, a run folder, for Perfetto and chrome://tracing.
+
+    Without --output it replaces the trace in the run folder, which is made from the same records.
+    """
+    from tracekit import api
+
+    if output is not None and output.exists() and not force:
+        raise UsageError(f"{output} exists already: choose another --output, or --force to replace it")
+    path = api.load(run).write_trace(output, only_steps)
+    click.echo(with_size(path))
+    next_command("tracekit", "show", run)
