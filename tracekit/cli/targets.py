@@ -44,8 +44,9 @@ class TargetCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Find the target first, then read the options around it, or before it alone."""
         ctx.allow_interspersed_args = False
-        values, positional, _ = self.make_parser(ctx).parse_args(list(args))
-        is_script = bool(values.get("as_module")) or (bool(positional) and names_script(positional[0]))
+        values, _, _ = self.make_parser(ctx).parse_args(list(args))
+        target = values.get("target")
+        is_script = bool(values.get("as_module")) or (isinstance(target, str) and names_script(target))
         ctx.allow_interspersed_args = not is_script
         return super().parse_args(ctx, args)
 
