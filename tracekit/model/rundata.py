@@ -40,8 +40,8 @@ class Timeline:
     loop). `steps` has run_index, step_index (from 0 in each run), start_ns, end_ns. `denoisers` are the components
     called inside the loop. `spans` and `copies` are the run's tables plus:
 
-    - both: `phase` (a Phase), `step_index` (`NONE` outside finished steps); `run_index` is filled for set-up, too: the run
-      that it prepares.
+    - both: `phase` (a Phase), `step_index` (`NONE` outside finished steps); `run_index` is filled for set-up, too: the
+      run that it prepares.
     - spans: `component`; `own_ns`, the duration less its children's; `device_ns`, time in which at least one kernel
       launched inside it (children included) ran.
     - copies: `is_weight`; `device_start_ns`, `device_end_ns`, `device_stream_id`, `correlation_id` from the device's

@@ -1,0 +1,76 @@
+"""Arithmetic on sets of time intervals: unions, and how much of a window they cover."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Times = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The union of half-open intervals, as disjoint ones in order. Times in ns."""
+
+    starts: Times
+    ends: Times
+    _before: Times
+    """Covered time before each interval; one entry more than there are intervals."""
+
+    @classmethod
+    def of(cls, starts: Times, ends: Times) -> Coverage:
+        """The union of ``[start, end)`` intervals, given in any order; empty ones are left out."""
+        keep = ends > starts
+        order = np.argsort(starts[keep], kind="stable")
+        starts, ends = starts[keep][order], ends[keep][order]
+        reach = np.maximum.accumulate(ends)
+        first = np.ones(len(starts), dtype=bool)
+        first[1:] = starts[1:] > reach[:-1]
+        last = np.append(np.flatnonzero(first)[1:] - 1, len(starts) - 1)
+        starts, ends = (starts[first], reach[last]) if len(starts) else (starts, ends)
+        return cls(starts, ends, np.concatenate([np.zeros(1, np.int64), np.cumsum(ends - starts)]))
+
+    @property
+    def total(self) -> int:
+        """Covered time."""
+        return int(self._before[-1])
+
+    def __or__(self, other: Coverage) -> Coverage:
+        return Coverage.of(np.concatenate([self.starts, other.starts]), np.concatenate([self.ends, other.ends]))
+
+    def within(self, starts: Times, ends: Times) -> Times:
+        """Covered time inside each window ``[start, end)``; windows may overlap, an empty one has none."""
+        return np.where(ends > starts, self._until(ends) - self._until(starts), 0)
+
+    def _until(self, times: Times) -> Times:
+        """Covered time before each moment."""
+        index = np.searchsorted(self.starts, times, side="right")
+        before: Times = self._before[index].copy()
+        inside = index > 0
+        # The last interval that began may still be under way: take off what of it lies after the moment.
+        before[inside] -= np.maximum(self.ends[index[inside] - 1] - times[inside], 0)
+        return before
+
+
+def grouped_union(groups: Times, starts: Times, ends: Times, group_count: int) -> Times:
+    """The length of the union of each group's intervals; `groups` numbers them from 0 to `group_count` - 1.
+
+    Intervals must not be empty.
+    """
+    if len(groups) == 0:
+        return np.zeros(group_count, np.int64)
+    order = np.lexsort((starts, groups))
+    groups, starts, ends = groups[order], starts[order], ends[order]
+    # How far the group's earlier intervals reach, by one running maximum over all groups: a later group's times are
+    # lifted above every earlier group's. Ranks stand for times, which lifted would overflow.
+    moments, ranks = np.unique(ends, return_inverse=True)
+    lifted = np.maximum.accumulate(ranks.reshape(-1) + groups * len(moments))
+    reach = moments[lifted - groups * len(moments)]
+    begins = starts.copy()
+    same = groups[1:] == groups[:-1]
+    begins[1:][same] = np.maximum(starts[1:], reach[:-1])[same]
+    lengths = np.zeros(group_count, np.int64)
+    np.add.at(lengths, groups, np.maximum(ends - begins, 0))
+    return lengths

@@ -1,0 +1,146 @@
+"""Divide each run into phases and steps, and say which of them a moment belongs to.
+
+A pipeline's steps end where `scheduler.step` ends. The denoiser is every component whose forwards happen between two
+such ends, and the one that ran last before the first; the loop begins at its first onload or forward. Each step
+begins where the one before ends, so that every moment of the loop has a step. What comes before the loop is encode,
+after it decode, and what lies outside any run is set-up. Of a bare module, each outermost call is a step.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tracekit.analysis.intervals import Times
+from tracekit.model import NONE, Phase, RunData, SpanKind
+
+_USUAL_DENOISERS = ("transformer", "unet", "transformer_2", "prior")
+"""Components taken for the denoiser where no step has ended that would show it: in a run killed during its first."""
+
+_RUN_COLUMNS = ("run_index", "start_ns", "end_ns", "denoise_start_ns", "denoise_end_ns")
+_STEP_COLUMNS = ("run_index", "step_index", "start_ns", "end_ns")
+
+
+@dataclass(frozen=True)
+class Phases:
+    """Where runs, their denoising loops and their steps begin and end; frames as `Timeline` documents them."""
+
+    runs: pd.DataFrame
+    steps: pd.DataFrame
+    denoisers: tuple[str, ...]
+
+    def runs_at(self, run_index: Times, times: Times) -> Times:
+        """`run_index`, filled where it is `NONE`: the run going on at that time, else the next one, else the last."""
+        if self.runs.empty:
+            return run_index
+        runs = self.runs.sort_values("start_ns")
+        starts, ends = runs["start_ns"].to_numpy(), np.maximum.accumulate(runs["end_ns"].to_numpy())
+        begun = np.searchsorted(starts, times, side="right") - 1
+        going_on = (begun >= 0) & (times < ends[np.maximum(begun, 0)])
+        index = np.minimum(np.where(going_on, begun, begun + 1), len(runs) - 1)
+        return np.where(run_index == NONE, runs["run_index"].to_numpy()[index], run_index).astype(np.int64)
+
+    def phases_at(self, run_index: Times, times: Times) -> npt.NDArray[np.object_]:
+        """The Phase of moments, each in the run of that index."""
+        phases = np.full(len(times), str(Phase.SETUP), dtype=object)
+        if self.runs.empty or len(times) == 0:
+            return phases
+        runs = self.runs.set_index("run_index").reindex(run_index, fill_value=NONE)
+        start, end, loop_start, loop_end = (runs[name].to_numpy() for name in _RUN_COLUMNS[1:])
+        inside = (times >= start) & (times < end)
+        phases[inside] = str(Phase.ENCODE)
+        phases[inside & (loop_start != NONE) & (times >= loop_start)] = str(Phase.DENOISE)
+        phases[inside & (loop_start != NONE) & (times >= loop_end)] = str(Phase.DECODE)
+        return phases
+
+    def steps_at(self, run_index: Times, times: Times) -> Times:
+        """The step of moments, each in the run of that index; `NONE` outside steps."""
+        result = np.full(len(times), NONE, dtype=np.int64)
+        order = np.argsort(run_index, kind="stable")
+        for run in self.steps["run_index"].unique():
+            steps = self.steps[self.steps["run_index"] == run]
+            low, high = np.searchsorted(run_index, np.array([run, run + 1]), sorter=order)
+            own = order[low:high]
+            last = np.searchsorted(steps["start_ns"].to_numpy(), times[own], side="right") - 1
+            inside = (last >= 0) & (times[own] < steps["end_ns"].to_numpy()[last])
+            result[own[inside]] = steps["step_index"].to_numpy()[last[inside]]
+        return result
+
+
+def components(fqn: pd.Series[str]) -> npt.NDArray[np.object_]:
+    """The component of each FQN: what comes before its first dot."""
+    # A run repeats a few thousand names a million times: take each apart once.
+    codes, names = pd.factorize(fqn)
+    return np.array([name.partition(".")[0] for name in names], dtype=object)[codes]
+
+
+def find_phases(run: RunData) -> Phases:
+    """The phases of every run in the folder, also of runs that never ended."""
+    spans = run.spans.assign(component=components(run.spans["fqn"]))
+    in_runs = spans[(spans["run_index"] != NONE) & (spans["kind"] != SpanKind.TRACEKIT)].sort_values("start_ns")
+    is_bare = list(run.manifest.components.values()) == [run.manifest.pipeline_class]
+    runs, steps, denoisers = [], [], []
+    for run_index, own in in_runs.groupby("run_index"):
+        whole = own[own["kind"] == SpanKind.RUN]
+        # A killed run has no span of its own: its children's extent stands for it.
+        extent = whole if len(whole) else own
+        start, end = int(extent["start_ns"].min()), int(extent["end_ns"].max())
+        ends = own.loc[own["kind"] == SpanKind.SCHEDULER, "end_ns"].to_numpy()
+        if is_bare and len(ends) == 0:
+            denoisers += own["component"].unique().tolist()
+            loop, bounds = (start, end), _bare_steps(own)
+        else:
+            names = _denoisers(own, ends)
+            denoisers += names
+            loop, bounds = _loop(own[own["component"].isin(names)], ends, end)
+        runs.append((run_index, start, end, *loop))
+        steps += [(run_index, index, *bound) for index, bound in enumerate(bounds)]
+    return Phases(
+        pd.DataFrame(runs, columns=list(_RUN_COLUMNS), dtype=np.int64),
+        pd.DataFrame(steps, columns=list(_STEP_COLUMNS), dtype=np.int64),
+        tuple(name for name in dict.fromkeys(denoisers) if name),
+    )
+
+
+def _denoisers(spans: pd.DataFrame, step_ends: Times) -> list[str]:
+    forwards = spans[spans["kind"] == SpanKind.FORWARD]
+    if len(step_ends) == 0:
+        return [name for name in _USUAL_DENOISERS if (forwards["component"] == name).any()]
+    starts = forwards["start_ns"]
+    names = forwards.loc[(starts > step_ends[0]) & (starts < step_ends[-1]), "component"].unique().tolist()
+    # Wan's first steps may use one transformer and the later ones another; with one step there is only this.
+    before = _outermost(forwards[starts < step_ends[0]])
+    return list(dict.fromkeys([*before["component"].iloc[-1:].tolist(), *names]))
+
+
+def _loop(denoiser: pd.DataFrame, step_ends: Times, run_end: int) -> tuple[tuple[int, int], list[tuple[int, int]]]:
+    """The denoising loop, and its steps. After the last step's end it goes on only if the denoiser does, unfinished."""
+    begins = denoiser.loc[denoiser["kind"].isin([SpanKind.FORWARD, SpanKind.ONLOAD]), "start_ns"].to_numpy()
+    if len(begins) == 0 and len(step_ends) == 0:
+        return (NONE, NONE), []
+    start = min(int(moment[0]) for moment in (begins, step_ends) if len(moment))
+    if len(step_ends) == 0:
+        return (start, run_end), []
+    bounds = [start, *(int(end) for end in step_ends)]
+    end = run_end if len(begins) and begins[-1] >= bounds[-1] else bounds[-1]
+    return (start, end), list(itertools.pairwise(bounds))
+
+
+def _bare_steps(spans: pd.DataFrame) -> list[tuple[int, int]]:
+    """Each outermost call, with the onloads right before it and the offloads right after it."""
+    calls = _outermost(spans[spans["kind"].isin([SpanKind.FORWARD, SpanKind.ONLOAD, SpanKind.OFFLOAD])])
+    is_call = (calls["kind"] == SpanKind.FORWARD).to_numpy()
+    is_offload = (calls["kind"] == SpanKind.OFFLOAD).to_numpy()
+    # An offload belongs to the call before it, an onload to the call after it.
+    step: Times = np.cumsum(is_call) - np.where(is_call | is_offload, 1, 0)
+    grouped = calls.assign(step=step)[(step >= 0) & (step < is_call.sum())].groupby("step")
+    return list(zip(grouped["start_ns"].min().tolist(), grouped["end_ns"].max().tolist(), strict=True))
+
+
+def _outermost(spans: pd.DataFrame) -> pd.DataFrame:
+    """Those of the spans whose parent is not among them."""
+    return spans[~spans["parent_id"].isin(spans["span_id"])]
