@@ -1,0 +1,1 @@
+"""Rendering: data in, text out. Nothing here touches a path but `files`."""

@@ -1,0 +1,185 @@
+"""A streaming writer of Chrome Trace Event JSON that Perfetto, chrome://tracing and HTA read without a loss.
+
+Times go in as integer nanoseconds of one clock and are written as microseconds with three decimals relative to a
+base: viewers read them as doubles, so an absolute time would lose its last 256 ns and with that, neighbours would
+overlap. Whole columns go in, so that the cost an event is one microsecond, not ten.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from tracekit.render.jsontext import (
+    ArgsFormatter,
+    Floats,
+    Ints,
+    Member,
+    TextColumn,
+    Words,
+    data_bytes,
+    decimals,
+    integers,
+    join,
+    microseconds,
+    pick,
+    quote,
+)
+
+ROWS_AT_ONCE = 32_768
+MAX_RELATIVE_NS = 2**53
+"""Below this (104 days), microseconds with three decimals survive a double exactly."""
+_GZIP = 31  # zlib's window bits for a gzip header, whose time it leaves at 0: the same events give the same bytes
+_GZIP_LEVEL = 1  # traces shrink eightfold at level 1 already; level 3 takes twice the time for 1% less
+
+
+@dataclass(frozen=True)
+class FlowPoints:
+    """Where arrows begin or end: a moment inside a slice of a thread."""
+
+    pid: Ints
+    tid: Ints
+    t_ns: Ints
+
+
+class ChromeTraceWriter:
+    """Writes one trace to a binary stream; `close` completes it. Not thread-safe.
+
+    `base_ns` is the clock's time that becomes 0: no event may lie before it. `header` is put beside the events, as
+    Kineto does with baseTimeNanoseconds and deviceProperties.
+    """
+
+    def __init__(self, stream: BinaryIO, base_ns: int, header: Mapping[str, Any], *, compress: bool = True) -> None:
+        self._stream = stream
+        self._base_ns = base_ns
+        self._compressor = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP) if compress else None
+        self._flow_id = 0
+        self._separator_due = False
+        self.events = 0
+        # json's own separators: HTA finds the rank by a pattern with a space after the colon.
+        text = json.dumps(dict(header), ensure_ascii=False, allow_nan=False)
+        opening = f'{text[:-1]}{", " if header else ""}"traceEvents": [\n'
+        self._write(opening.encode("utf-8", "replace"))
+
+    def process(self, pid: int, name: str, sort_index: int) -> None:
+        """Name a process and place it; Perfetto before v53 ignores the place and puts most slices first."""
+        self._metadata(pid, 0, "process_name", "name", quote(name))
+        self._metadata(pid, 0, "process_sort_index", "sort_index", str(sort_index))
+
+    def thread(self, pid: int, tid: int, name: str, sort_index: int) -> None:
+        """Name a thread and place it; Perfetto before v53 places threads by tid, the main one first.
+
+        Raises:
+            ValueError: a tid that viewers would fold onto another (they keep 32 bits, and 0 is the main thread).
+        """
+        if not 0 < tid < 2**31:
+            raise ValueError(f"thread id {tid} is not in 1..2**31-1")
+        self._metadata(pid, tid, "thread_name", "name", quote(name))
+        self._metadata(pid, tid, "thread_sort_index", "sort_index", str(sort_index))
+
+    def slices(
+        self,
+        pid: int,
+        tids: Ints,
+        start_ns: Ints,
+        end_ns: Ints,
+        *,
+        categories: Words,
+        names: Words,
+        args: Sequence[Member] = (),
+    ) -> None:
+        """Complete slices, one a row. On one thread they must nest or be apart, or viewers drop the later one."""
+        if (end_ns < start_ns).any():
+            raise ValueError("a slice ends before it starts")
+        relative = self._relative(start_ns)
+        self._relative(end_ns)
+        durations = end_ns - start_ns
+        kinds = [f'{{"ph":"X","cat":{quote(word)},"pid":{pid},"tid":' for word in categories.words]
+        labels = [f',"name":{quote(word)},"ts":' for word in names.words]
+        unnamed = f',"name":{quote("(no name)")},"ts":'
+        format_args = ArgsFormatter(args) if args else None
+        for rows in _chunks(len(tids)):
+            codes = names.codes[rows]
+            self._rows(
+                pick(kinds, categories.codes[rows]),
+                integers(tids[rows]),
+                pick([*labels, unnamed], np.where(codes < 0, len(labels), codes)),
+                *microseconds(relative[rows]),
+                ',"dur":',
+                *microseconds(durations[rows]),
+                *((',"args":', format_args(rows)) if format_args else ()),
+                "}",
+            )
+
+    def counter(self, pid: int, name: str, unit: str, t_ns: Ints, values: Floats) -> None:
+        """Samples of one counter track, which viewers title "<name> <unit>"; each holds until the next.
+
+        Raises:
+            ValueError: a value that is not finite.
+        """
+        relative = self._relative(t_ns)
+        opening = f'{{"ph":"C","name":{quote(name)},"pid":{pid},"tid":{pid},"ts":'
+        for rows in _chunks(len(t_ns)):
+            value = decimals(values[rows], 6)
+            self._rows(opening, *microseconds(relative[rows]), f',"args":{{{quote(unit)}:', value, "}}")
+
+    def flows(self, name: str, starts: FlowPoints, ends: FlowPoints) -> None:
+        """Arrows from `starts` to `ends`, row by row; an end may not be earlier than its start."""
+        if (ends.t_ns < starts.t_ns).any():
+            raise ValueError("a flow ends before it starts")
+        # Ids are never free again: a second start of one id would take all its ends along.
+        ids = np.arange(len(starts.t_ns), dtype=np.int64) + self._flow_id + 1
+        self._flow_id += len(ids)
+        for phase, points in (("s", starts), ("f", ends)):
+            binding = ',"bp":"e"' if phase == "f" else ""  # to the slice around it, not to the next one
+            opening = f'{{"ph":"{phase}"{binding},"cat":{quote(name)},"name":{quote(name)},"id":'
+            relative = self._relative(points.t_ns)
+            for rows in _chunks(len(ids)):
+                self._rows(
+                    opening,
+                    integers(ids[rows]),
+                    ',"pid":',
+                    integers(points.pid[rows]),
+                    ',"tid":',
+                    integers(points.tid[rows]),
+                    ',"ts":',
+                    *microseconds(relative[rows]),
+                    "}",
+                )
+
+    def close(self) -> None:
+        """Write the end; until then the file is no valid JSON. The stream itself stays open."""
+        self._write(b"\n]}\n")
+        if self._compressor is not None:
+            self._stream.write(self._compressor.flush())
+
+    def _metadata(self, pid: int, tid: int, kind: str, key: str, value: str) -> None:
+        event = f'{{"ph":"M","name":"{kind}","pid":{pid},"tid":{tid},"ts":0,"args":{{"{key}":{value}}}}}'
+        self._write((f",\n{event}" if self._separator_due else event).encode("utf-8"))
+        self._separator_due = True
+        self.events += 1
+
+    def _rows(self, *pieces: TextColumn | str) -> None:
+        text = join(",\n", *pieces)
+        data = data_bytes(text)
+        self._write(data if self._separator_due else data[2:])
+        self._separator_due = True
+        self.events += len(text)
+
+    def _relative(self, times_ns: Ints) -> Ints:
+        relative = times_ns.astype(np.int64) - self._base_ns
+        if len(relative) and not (relative.min() >= 0 and relative.max() < MAX_RELATIVE_NS):
+            raise ValueError("a time before the trace's start, or 104 days after it")
+        return relative
+
+    def _write(self, data: bytes | memoryview) -> None:
+        self._stream.write(self._compressor.compress(data) if self._compressor is not None else data)
+
+
+def _chunks(count: int) -> list[slice]:
+    return [slice(start, min(start + ROWS_AT_ONCE, count)) for start in range(0, count, ROWS_AT_ONCE)]

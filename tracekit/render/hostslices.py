@@ -1,0 +1,231 @@
+"""The host's slices by kind: runs, phases, steps, components, spans, copies, runtime calls.
+
+The timeline's tables are indexed by position, which is each slice's `row`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from tracekit import units
+from tracekit.model import NONE, Phase, SpanKind, Timeline
+from tracekit.render.jsontext import Floats, Ints, Member, Words
+from tracekit.render.selection import Gap
+from tracekit.render.slices import Slices
+
+STEP_CATEGORY = "user_annotation"
+"""Kineto's category of a ProfilerStep, by which other tools find steps."""
+
+_COMPONENT_KINDS = (SpanKind.FORWARD, SpanKind.ONLOAD, SpanKind.OFFLOAD)
+
+
+def run_rows(timeline: Timeline) -> pd.DataFrame:
+    """One row a run span, and one for each run that was cut off before its span ended, which has the note."""
+    spans = timeline.spans
+    ended = spans[spans["kind"] == SpanKind.RUN][["run_index", "thread_id", "start_ns", "end_ns", "name", "note"]]
+    cut = timeline.runs[~timeline.runs["run_index"].isin(ended["run_index"])]
+    threads = spans[spans["phase"] != Phase.SETUP].drop_duplicates("run_index").set_index("run_index")["thread_id"]
+    cut = cut.assign(
+        thread_id=cut["run_index"].map(threads).fillna(timeline.run.manifest.process_id).astype(np.int64),
+        name=timeline.run.manifest.pipeline_class,
+        note="cut off: the process ended in it",
+    )
+    return pd.concat([ended, cut[ended.columns]], ignore_index=True) if len(cut) else ended.reset_index(drop=True)
+
+
+def run_slices(timeline: Timeline, runs: pd.DataFrame) -> Slices:
+    """One slice a run."""
+    manifest = timeline.run.manifest
+    args = [
+        Member("workload", Words.same(manifest.workload, len(runs))),
+        Member("mode", Words.same(manifest.offload.mode, len(runs))),
+        Member("note", Words.of(runs["note"])),
+        Member("run_index", _column(runs, "run_index")),
+    ]
+    return _slices(runs, "run", Words.of(runs["name"]), args)
+
+
+def step_slices(timeline: Timeline, runs: pd.DataFrame) -> Slices:
+    """One slice a step, named as torch.profiler names them: ``ProfilerStep#N``, N counting on from run to run."""
+    steps = timeline.steps.sort_values(["run_index", "step_index"])
+    threads = runs.drop_duplicates("run_index").set_index("run_index")["thread_id"]
+    steps = steps.assign(thread_id=threads.reindex(steps["run_index"]).to_numpy())
+    count = steps.groupby("run_index")["step_index"].transform("size") if len(steps) else steps["step_index"]
+    place = [f"step {step + 1} of {most}" for step, most in zip(steps["step_index"], count, strict=True)]
+    args = [
+        Member("step", Words.of(place)),
+        Member("run_index", _column(steps, "run_index")),
+        Member("step_index", _column(steps, "step_index")),
+    ]
+    return _slices(steps, STEP_CATEGORY, Words.of([f"ProfilerStep#{number}" for number in range(len(steps))]), args)
+
+
+def phase_slices(timeline: Timeline, runs: pd.DataFrame) -> Slices:
+    """What of a run lies before its denoising loop and after it: encode and decode."""
+    loops = timeline.runs[timeline.runs["denoise_start_ns"] != NONE].set_index("run_index")
+    loops = runs.drop_duplicates("run_index").join(loops[["denoise_start_ns", "denoise_end_ns"]], "run_index", "inner")
+    encode = loops.assign(end_ns=loops["denoise_start_ns"], name=str(Phase.ENCODE))
+    decode = loops.assign(start_ns=loops["denoise_end_ns"], name=str(Phase.DECODE))
+    phases = pd.concat([encode, decode])
+    phases = phases[phases["end_ns"] > phases["start_ns"]]
+    return _slices(phases, "phase", Words.of(phases["name"]), [Member("run_index", _column(phases, "run_index"))])
+
+
+def component_slices(timeline: Timeline) -> Slices:
+    """One slice for each stretch of a step or phase in which only one component is called."""
+    spans = timeline.spans
+    spans = spans[(spans["kind"] != SpanKind.RUN) & (spans["phase"] != Phase.SETUP)]
+    outermost = spans[~spans["parent_id"].isin(spans["span_id"])].sort_values(["thread_id", "start_ns", "span_id"])
+    keys = ["thread_id", "run_index", "phase", "step_index"]
+    # Anything else that the run calls ends the stretch, but its own waiting and tracekit's work do not.
+    outermost = outermost[~outermost["kind"].isin([SpanKind.EMPTY_CACHE, SpanKind.SYNCHRONIZE, SpanKind.TRACEKIT])]
+    component = outermost["component"].where(outermost["kind"].isin(_COMPONENT_KINDS), "")
+    changed = (component != component.shift()) | (outermost[keys] != outermost[keys].shift()).any(axis=1)
+    stretches = outermost.assign(component=component, stretch=changed.cumsum())
+    stretches = stretches[stretches["component"] != ""]
+    frame = stretches.groupby("stretch").agg(
+        dict.fromkeys((*keys, "component"), "first") | {"start_ns": "min", "end_ns": "max"}
+    )
+    classes = timeline.run.manifest.components
+    args = [
+        Member("class", Words.of(frame["component"].map(lambda name: classes.get(name, "")))),
+        *context_members(frame),
+    ]
+    return _slices(frame, "component", Words.of(frame["component"]), args)
+
+
+def span_slices(timeline: Timeline) -> Slices:
+    """Every span but the runs: a forward named by its path below its caller, the others by what they do."""
+    spans = timeline.spans
+    spans = spans[spans["kind"] != SpanKind.RUN].sort_values(["start_ns", "span_id"], kind="stable")
+    is_forward = (spans["kind"] == SpanKind.FORWARD).to_numpy()
+    args = [
+        Member("fqn", Words.of(spans["fqn"])),
+        Member("class", Words.of(spans["name"].where(is_forward, ""))),
+        Member("note", Words.of(spans["note"])),
+        Member("own_ns", np.where(is_forward, _column(spans, "own_ns"), NONE)),
+        Member("device_ns", np.where(is_forward, _column(spans, "device_ns"), NONE)),
+        *context_members(spans),
+    ]
+    return _slices(spans, Words.of(spans["kind"]), _span_names(spans, timeline.spans), args)
+
+
+def copy_slices(timeline: Timeline, launched_elsewhere: Ints) -> Slices:
+    """The call of every copy on the host, as long as the host was in it.
+
+    A copy carries its correlation id only where no runtime call does (`launched_elsewhere`): one id has one launcher.
+    """
+    copies = timeline.copies
+    copies = copies[copies["copy_id"] != NONE].sort_values(["start_ns", "copy_id"], kind="stable")
+    correlation = _column(copies, "correlation_id")
+    what = copies[["direction", "fqn", "parameter"]].assign(fqn=copies["fqn"] != "")
+    args = [
+        Member("bytes", _column(copies, "size_bytes")),
+        Member("GB/s", rate_column(_column(copies, "size_bytes"), _column(copies, "duration_ns"))),
+        *copy_members(timeline, copies),
+        Member("file", Words.of(copies["file_path"])),
+        Member("file_offset", _column(copies, "file_offset")),
+        Member("correlation", np.where(np.isin(correlation, launched_elsewhere), NONE, correlation)),
+    ]
+    return _slices(copies, "copy", Words.each(what, _copy_name), args)
+
+
+def copy_members(timeline: Timeline, copies: pd.DataFrame) -> list[Member]:
+    """What is known of a copy, beside its size and speed."""
+    samples = timeline.run.host_samples.drop_duplicates("copy_id").set_index("copy_id").reindex(copies["copy_id"])
+    resident = samples["resident_before"].to_numpy(np.float64)
+    read = samples["read_bytes"].fillna(NONE).to_numpy(np.int64)
+    sampled = ~np.isnan(resident) | (read != NONE)
+    paged = (resident < 1) | (read > 0)
+    first = copies["first"].to_numpy(np.bool_)
+    is_weight = copies["is_weight"].to_numpy(np.bool_)
+    # One word for each case: first and paged may both hold, and without a sample nobody knows whether it paged.
+    states = ("first", "first and paged", "not first", "paged", "warm")
+    state = np.select([first & paged, first, paged, sampled], [1, 0, 3, 4], 2)
+    return [
+        Member("direction", Words.of(copies["direction"])),
+        Member("host_memory", Words.of(copies["host_memory"])),
+        Member("fqn", Words.of(copies["fqn"])),
+        Member("parameter", Words.of(copies["parameter"])),
+        Member("cold_or_warm", Words(np.where(is_weight, state, -1).astype(np.int32), states)),
+        Member("resident_before", resident),
+        Member("read_bytes", read),
+        Member("operation", Words.of(copies["operation"])),
+        *context_members(copies),
+    ]
+
+
+def runtime_slices(timeline: Timeline) -> Slices:
+    """Calls into the CUDA runtime and driver."""
+    calls = timeline.run.runtime_calls.sort_values("start_ns", kind="stable")
+    args = [Member("correlation", _column(calls, "correlation_id"))]
+    return _slices(calls, "cuda_runtime", Words.of(calls["name"]), args)
+
+
+def frame_slices(timeline: Timeline) -> Slices:
+    """Python function calls."""
+    frames = timeline.run.frames.sort_values("start_ns", kind="stable")
+    return _slices(frames, "python_function", Words.of(frames["name"]), ())
+
+
+def gap_slices(gaps: Sequence[Gap], runs: pd.DataFrame) -> Slices:
+    """What was left out of a run, as slices that say so."""
+    threads = dict(zip(runs["run_index"], runs["thread_id"], strict=True))
+    rows = [(threads[gap.run_index], gap.start_ns, gap.end_ns, gap.text) for gap in gaps]
+    frame = pd.DataFrame(rows, columns=["thread_id", "start_ns", "end_ns", "name"])
+    return _slices(frame, "left_out", Words.of(frame["name"]), ())
+
+
+def context_members(rows: pd.DataFrame) -> list[Member]:
+    """Where in the pipeline's life a row belongs."""
+    return [
+        Member("phase", Words.of(rows["phase"])),
+        Member("run_index", _column(rows, "run_index")),
+        Member("step_index", _column(rows, "step_index")),
+    ]
+
+
+def rate_column(size_bytes: Ints, duration_ns: Ints) -> Floats:
+    """Decimal GB/s of each row; NaN (no value) where there is no size or no duration."""
+    known = (size_bytes >= 0) & (duration_ns > 0)
+    rate = size_bytes / np.where(known, duration_ns, 1) * (units.NS_PER_S / units.GB)
+    return np.where(known, rate, np.nan)
+
+
+def _span_names(spans: pd.DataFrame, every_span: pd.DataFrame) -> Words:
+    """Readable in a narrow slice: the path below the forward around it, and the class."""
+    forwards = every_span[every_span["kind"] == SpanKind.FORWARD]
+    around = spans["parent_id"].map(dict(zip(forwards["span_id"], forwards["fqn"], strict=True))).fillna("")
+    return Words.each(spans[["kind", "name", "fqn"]].assign(around=around), _span_name)
+
+
+def _copy_name(direction: str, is_weight: bool, parameter: str) -> str:
+    return f"{direction} {parameter if is_weight else 'not a weight'}"
+
+
+def _span_name(kind: str, name: str, fqn: str, around: str) -> str:
+    path = fqn.removeprefix(f"{around}.") if around else fqn
+    if kind == SpanKind.FORWARD:
+        return f"{path}: {name}" if path else name
+    if kind in (SpanKind.ONLOAD, SpanKind.OFFLOAD):
+        return f"{kind} {path}".rstrip()
+    return f"{kind}: {name}" if kind in (SpanKind.SETUP, SpanKind.TRACEKIT) else name
+
+
+def _slices(rows: pd.DataFrame, categories: Words | str, names: Words, args: Sequence[Member]) -> Slices:
+    return Slices(
+        rows.index.to_numpy(np.int64),
+        _column(rows, "thread_id"),
+        _column(rows, "start_ns"),
+        _column(rows, "end_ns"),
+        categories if isinstance(categories, Words) else Words.same(categories, len(rows)),
+        names,
+        args,
+    )
+
+
+def _column(rows: pd.DataFrame, name: str) -> Ints:
+    return rows[name].to_numpy(np.int64)

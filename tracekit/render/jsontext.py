@@ -1,0 +1,164 @@
+"""Columns of JSON text: a million rows formatted by Arrow's kernels instead of a Python loop."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tracekit.model import NONE
+
+TextColumn = Any  # pyarrow is not typed: a LargeStringArray
+Ints = npt.NDArray[np.integer[Any]]
+Floats = npt.NDArray[np.floating[Any]]
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+# Perfetto decodes escapes only in strings that hold an escaped quote, and shows all others raw. So a control
+# character, which JSON can only write as an escape, becomes its picture (U+2400 and up): a newline is shown as ␊.
+_PICTURES = {code: 0x2400 + code for code in range(32)} | {0x7F: 0x2421}
+_THOUSANDTHS = pa.array([f"{index:03d}" for index in range(1000)], pa.large_string())
+
+
+def quote(text: str) -> str:
+    r"""A JSON string without any ``\u`` escape; what UTF-8 cannot hold (a lone surrogate) becomes ``?``."""
+    return _encode(text.translate(_PICTURES)).encode("utf-8", "replace").decode()
+
+
+@dataclass(frozen=True)
+class Words:
+    """A text column as codes into its distinct words; a code of -1 is no value."""
+
+    codes: npt.NDArray[np.int32]
+    words: Sequence[str]
+
+    @classmethod
+    def of(cls, values: Iterable[str] | pd.Series[Any]) -> Words:
+        """Codes of `values`; empty strings and missing ones are no value."""
+        series = values if isinstance(values, pd.Series) else pd.Series(list(values), dtype=object)
+        factorized, words = pd.factorize(series)
+        codes = factorized.astype(np.int32)
+        empty = [index for index, word in enumerate(words) if word == ""]
+        if empty:
+            codes[codes == empty[0]] = -1
+        return cls(codes, [str(word) for word in words])
+
+    @classmethod
+    def each(cls, rows: pd.DataFrame, make: Callable[..., str]) -> Words:
+        """``make(*row)`` of every row, called once for each distinct row."""
+        columns = list(rows.columns)
+        codes = rows.groupby(columns, sort=False, dropna=False).ngroup().to_numpy()
+        return cls(codes.astype(np.int32), [make(*row) for row in rows.drop_duplicates().itertuples(index=False)])
+
+    @classmethod
+    def same(cls, word: str, count: int) -> Words:
+        """The same word in `count` rows."""
+        return cls(np.zeros(count, np.int32), [word])
+
+    def map(self, change: Callable[[str], str]) -> Words:
+        """Every distinct word changed; called once a distinct word."""
+        return Words(self.codes, [change(word) for word in self.words])
+
+    def take(self, rows: Ints | npt.NDArray[np.bool_]) -> Words:
+        """The rows at these positions (or where the mask is true)."""
+        return Words(self.codes[rows], self.words)
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One member of every row's ``args`` object. Left out of a row whose value is missing (-1, NaN or no word)."""
+
+    key: str
+    values: Words | Ints | Floats
+
+    def take(self, rows: Ints | npt.NDArray[np.bool_]) -> Member:
+        """The member of these rows alone."""
+        values = self.values
+        return Member(self.key, values.take(rows) if isinstance(values, Words) else values[rows])
+
+
+def integers(values: Ints) -> TextColumn:
+    """Decimal digits of integers."""
+    return pa.array(values).cast(pa.large_string())
+
+
+def decimals(values: Floats, digits: int = 3) -> TextColumn:
+    """Finite floats rounded to `digits` decimals.
+
+    Raises:
+        ValueError: NaN or infinite. JSON has no word for them, and one in a counter keeps Perfetto busy for ever.
+    """
+    if not np.isfinite(values).all():
+        raise ValueError("a number that is not finite has no place in a trace")
+    return pa.array(np.round(values, digits) + 0.0).cast(pa.large_string())
+
+
+def microseconds(nanoseconds: Ints) -> tuple[TextColumn, str, TextColumn]:
+    """Exact microseconds with three decimals, as the pieces to join: whole, point, thousandths."""
+    whole, rest = np.divmod(nanoseconds, 1000)
+    return integers(whole), ".", _THOUSANDTHS.take(pa.array(rest))
+
+
+def pick(words: Sequence[str], codes: npt.NDArray[np.int32]) -> TextColumn:
+    """The word at each code; an empty text at -1."""
+    # A missing code is the dictionary's last entry, so that no row is null.
+    return pa.array([*words, ""], pa.large_string()).take(pa.array(np.where(codes < 0, len(words), codes)))
+
+
+def join(*columns: TextColumn | str) -> TextColumn:
+    """Row by row concatenation; a `str` is the same in every row."""
+    return pc.binary_join_element_wise(
+        *(pa.scalar(column, pa.large_string()) if isinstance(column, str) else column for column in columns),
+        pa.scalar("", pa.large_string()),
+    )
+
+
+def data_bytes(column: TextColumn) -> memoryview:
+    """All rows of a column in a row, without a copy."""
+    _, offsets, data = column.buffers()
+    bounds = np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(column) + 1]
+    return memoryview(data)[bounds[0] : bounds[-1]] if data is not None else memoryview(b"")
+
+
+class ArgsFormatter:
+    """Formats the ``args`` objects of a table's rows, its distinct words encoded once."""
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self._members = members
+        self._fragments = [
+            [f",{quote(member.key)}:{quote(word)}" for word in member.values.words]
+            if isinstance(member.values, Words)
+            else []
+            for member in members
+        ]
+
+    def __call__(self, rows: slice) -> TextColumn:
+        """The objects of these rows, braces included."""
+        pieces = [
+            pick(fragments, member.values.codes[rows])
+            if isinstance(member.values, Words)
+            else _number(member.key, member.values[rows])
+            for member, fragments in zip(self._members, self._fragments, strict=True)
+        ]
+        # Each piece begins with a comma: the first one has none before it.
+        return join("{", pc.utf8_slice_codeunits(join(*pieces), 1), "}")
+
+
+def _number(key: str, values: Ints | Floats) -> TextColumn:
+    if values.dtype.kind == "f":
+        present = ~np.isnan(values)
+        text = decimals(np.where(present, values, 0.0))
+    else:
+        present = values != NONE
+        text = integers(values.astype(np.int64))
+    text = join(f",{quote(key)}:", text)
+    return text if present.all() else pc.if_else(pa.array(present), text, pa.scalar("", pa.large_string()))

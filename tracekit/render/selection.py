@@ -1,0 +1,105 @@
+"""Which moments a trace keeps: all of them, or the steps that were asked for and a note of what is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tracekit.errors import UsageError
+from tracekit.render.jsontext import Ints
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A stretch of a run that was left out, and what was in it."""
+
+    run_index: int
+    start_ns: int
+    end_ns: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The kept time windows, in order and apart; None keeps everything."""
+
+    windows: npt.NDArray[np.int64] | None
+    gaps: Sequence[Gap]
+    left_out_steps: int
+
+    def keeps(self, times_ns: Ints) -> npt.NDArray[np.bool_]:
+        """Whether each moment lies in a kept window (its end excluded)."""
+        if self.windows is None:
+            return np.ones(len(times_ns), np.bool_)
+        index = np.searchsorted(self.windows[:, 0], times_ns, side="right") - 1
+        return np.asarray((index >= 0) & (times_ns < self.windows[np.maximum(index, 0), 1]))
+
+    def samples(
+        self, t_ns: npt.NDArray[np.int64], values: npt.NDArray[np.float64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """A counter's samples in the windows; each window begins with the value that held then."""
+        if self.windows is None or not len(t_ns):
+            return t_ns, values
+        opens = self.windows[:, 0]
+        before = np.searchsorted(t_ns, opens, side="right") - 1
+        held = before >= 0
+        kept = self.keeps(t_ns)
+        times = np.concatenate([opens[held], t_ns[kept]])
+        order = np.argsort(times, kind="stable")
+        return times[order], np.concatenate([values[before[held]], values[kept]])[order]
+
+
+def select_steps(steps: pd.DataFrame, runs: pd.DataFrame, only_steps: Sequence[int] | None) -> Selection:
+    """The windows of these steps (0-based; negative ones count from a run's end) in every run.
+
+    `runs` has the run_index, start_ns and end_ns of each run.
+
+    Raises:
+        UsageError: the run has no steps, or none of the given indexes is one of them.
+    """
+    if only_steps is None:
+        return Selection(None, (), 0)
+    kept = np.zeros(len(steps), np.bool_)
+    for rows in steps.groupby("run_index").indices.values():
+        indexes = steps["step_index"].to_numpy()[rows]
+        wanted = {index if index >= 0 else index + len(indexes) for index in only_steps}
+        kept[rows] = np.isin(indexes, list(wanted))
+    if not kept.any():
+        asked = ",".join(map(str, only_steps)) or "none"
+        most = int(steps["step_index"].max()) if len(steps) else -1
+        have = f"it has steps 0 to {most}" if most >= 0 else "it recorded no step"
+        raise UsageError(f"cannot keep only the steps {asked} of this run: {have}")
+    windows = steps.loc[kept, ["start_ns", "end_ns"]].to_numpy(np.int64)
+    return Selection(_merged(windows), _gaps(steps, kept, runs), int((~kept).sum()))
+
+
+def _merged(windows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """In order; those that touch or overlap (runs in several threads) as one."""
+    windows = windows[np.argsort(windows[:, 0], kind="stable")]
+    ends = np.maximum.accumulate(windows[:, 1])
+    begins = np.concatenate([[True], windows[1:, 0] > ends[:-1]])
+    return np.stack([windows[begins, 0], ends[np.concatenate([begins[1:], [True]])]], axis=1)
+
+
+def _gaps(steps: pd.DataFrame, kept: npt.NDArray[np.bool_], runs: pd.DataFrame) -> list[Gap]:
+    gaps = []
+    for run_index, start_ns, end_ns in runs[["run_index", "start_ns", "end_ns"]].itertuples(index=False):
+        of_run = steps[kept & (steps["run_index"] == run_index)].sort_values("start_ns")
+        left_out = steps[~kept & (steps["run_index"] == run_index)]
+        edges = [start_ns, *of_run[["start_ns", "end_ns"]].to_numpy().ravel().tolist(), end_ns]
+        for begin, end in zip(edges[::2], edges[1::2], strict=True):
+            inside = left_out[(left_out["start_ns"] >= begin) & (left_out["start_ns"] < end)]["step_index"]
+            if end > begin and len(of_run):
+                gaps.append(Gap(int(run_index), int(begin), int(end), _gap_text(inside)))
+    return gaps
+
+
+def _gap_text(step_indexes: pd.Series[int]) -> str:
+    if not len(step_indexes):
+        return "left out"
+    first, last = int(step_indexes.min()), int(step_indexes.max())
+    return f"left out: step {first}" if first == last else f"left out: steps {first} to {last}"
