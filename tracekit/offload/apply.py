@@ -1,0 +1,107 @@
+"""Apply an offload mode to a pipeline, with every piece of the work inside a set-up span."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.hooks import apply_group_offloading
+
+from tracekit.offload.former import refusals, remove_former
+from tracekit.offload.host_memory import hold_host_copy
+from tracekit.offload.options import OffloadOptions
+from tracekit.offload.partial import place_resident, stream_the_rest
+from tracekit.offload.residency import denoisers, resident_parameters
+from tracekit.offload.setup import SetupSpans
+from tracekit.offload.weights import components
+
+__all__ = ["SetupSpans", "apply_offload"]
+
+
+def apply_offload(pipeline: Any, options: OffloadOptions, device: str, setup: SetupSpans) -> None:
+    """Apply the mode to a diffusers pipeline; `check_options` and `check_fits` come before.
+
+    A mode applied earlier is removed first.
+
+    Args:
+        pipeline: A `DiffusionPipeline`.
+        options: The mode and its options.
+        device: Where the model runs, by torch's name: ``cuda:0``, ``emulated:0``.
+        setup: Opens a set-up span around each piece of work.
+
+    Raises:
+        UsageError: diffusers refuses the mode for this pipeline, or a former one cannot be removed.
+    """
+    target = torch.device(device if ":" in device else f"{device}:0")
+    remove_former(pipeline, setup)
+    with refusals(f"{options.mode} offload here"):
+        match options.mode:
+            case "resident":
+                with setup("move weights to the device"):
+                    pipeline.to(target)
+            case "model":
+                with setup("attach model offload"):
+                    pipeline.enable_model_cpu_offload(device=target)
+            case "sequential":
+                _sequential(pipeline, options, target, setup)
+            case "partial":
+                _partial(pipeline, options, target, setup)
+            case "group":
+                _group(pipeline, options, target, setup)
+
+
+def _sequential(pipeline: Any, options: OffloadOptions, device: torch.device, setup: SetupSpans) -> None:
+    hold_host_copy(components(pipeline), options.host_memory, setup)
+    with setup("attach sequential offload"):
+        pipeline.enable_sequential_cpu_offload(device=device)
+
+
+def _partial(pipeline: Any, options: OffloadOptions, device: torch.device, setup: SetupSpans) -> None:
+    parts = denoisers(pipeline)
+    resident = resident_parameters(pipeline, options)
+    # Before the host copy is made: what is resident needs none.
+    for name, part in parts.items():
+        with setup(f"place resident weights: {name}"):
+            place_resident(part, resident[name], device)
+    hold_host_copy(components(pipeline), options.host_memory, setup)
+    with setup("attach sequential offload"), _withheld(pipeline, parts):
+        pipeline.enable_sequential_cpu_offload(device=device)
+    for name, part in parts.items():
+        with setup(f"attach partial offload: {name}"):
+            stream_the_rest(part, device)
+
+
+def _group(pipeline: Any, options: OffloadOptions, device: torch.device, setup: SetupSpans) -> None:
+    hold_host_copy(components(pipeline), options.host_memory, setup)
+    for name, part in components(pipeline).items():
+        # diffusers names a group's file after its module alone, so that two components' files would collide.
+        disk_path = None if options.disk_path is None else str(Path(options.disk_path) / name)
+        enable = getattr(part, "enable_group_offload", None)
+        arguments = {
+            "onload_device": device,
+            "offload_type": options.level,
+            "num_blocks_per_group": (options.blocks_per_group or 1) if options.level == "block_level" else None,
+            "use_stream": options.stream,
+            "record_stream": options.record_stream,
+            "low_cpu_mem_usage": options.low_cpu_mem,
+            "offload_to_disk_path": disk_path,
+        }
+        with setup(f"attach group offload: {name}"):
+            if enable is None:
+                apply_group_offloading(part, **arguments)
+            else:
+                enable(**arguments)
+
+
+@contextmanager
+def _withheld(pipeline: Any, names: Iterable[str]) -> Iterator[None]:
+    """The pipeline without these components: what is None, `enable_sequential_cpu_offload` leaves alone."""
+    parts = {name: getattr(pipeline, name) for name in names}
+    pipeline.register_modules(**dict.fromkeys(parts))
+    try:
+        yield
+    finally:
+        pipeline.register_modules(**parts)
