@@ -14,21 +14,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tracekit.model import NONE
+from tracekit.render.plaintext import visible
 
 TextColumn = Any  # pyarrow is not typed: a LargeStringArray
 Ints = npt.NDArray[np.integer[Any]]
 Floats = npt.NDArray[np.floating[Any]]
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
-# Perfetto decodes escapes only in strings that hold an escaped quote, and shows all others raw. So a control
-# character, which JSON can only write as an escape, becomes its picture (U+2400 and up): a newline is shown as ␊.
-_PICTURES = {code: 0x2400 + code for code in range(32)} | {0x7F: 0x2421}
 _THOUSANDTHS = pa.array([f"{index:03d}" for index in range(1000)], pa.large_string())
 
 
 def quote(text: str) -> str:
-    r"""A JSON string without any ``\u`` escape; what UTF-8 cannot hold (a lone surrogate) becomes ``?``."""
-    return _encode(text.translate(_PICTURES)).encode("utf-8", "replace").decode()
+    """A JSON string, control characters shown as pictures.
+
+    JSON can write them only as escapes, and Perfetto decodes escapes only in strings that hold an escaped quote.
+    """
+    return _encode(visible(text))
 
 
 @dataclass(frozen=True)

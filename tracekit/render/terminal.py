@@ -1,0 +1,139 @@
+"""The summary of a run for a terminal: verdict, steps, cold against warm, modules, warnings, what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tracekit.model import ColdWarm, ModuleRow, StepRow, Summary
+from tracekit.render.parts import DurationUnit
+from tracekit.render.plaintext import shorten_left, visible
+from tracekit.units import format_bytes, format_duration, format_memory, format_rate
+
+WIDTH = 80
+MAX_STEPS = 10
+MAX_MODULES = 8
+MAX_FQN = 32
+
+_COLUMNS = ("step", "wall", "copying", "compute", "rest", "copies", "to device", "GB/s")
+_MODULE_COLUMNS = ("module", "onloads", "size", "exposed", "first", "warm")
+
+
+def render_summary(summary: Summary, console: Console) -> None:
+    """Print the summary within 80 columns; `console` decides where to, and whether in colour."""
+    blocks: list[RenderableType] = [_head(summary), Text(visible(summary.verdict), style="bold")]
+    if summary.steps:
+        blocks.append(_table(_COLUMNS, step_rows(summary.steps), _step_note(summary)))
+    if summary.cold_warm is not None:
+        blocks.append(_lines(cold_warm_lines(summary.cold_warm)))
+    if summary.modules:
+        blocks.append(_table(_MODULE_COLUMNS, module_rows(summary.modules), _module_note(summary.modules)))
+    blocks += [_bullets("warning", summary.warnings, "yellow")] if summary.warnings else []
+    blocks += [_bullets("try", summary.next_steps, "green")] if summary.next_steps else []
+    spaced = [part for block in blocks for part in (block, Text())]
+    console.print(Group(*spaced[:-1]), width=min(WIDTH, console.width), markup=False, highlight=False)
+
+
+def step_rows(steps: Sequence[StepRow]) -> list[list[str]]:
+    """The rows of the table of steps, the first with the unit; the middle of a long run as one row that says so.
+
+    wall = copying + compute + rest, also as displayed.
+    """
+    unit = DurationUnit.fitting(max(step.wall_ns for step in steps))
+    several_runs = len({step.run_index for step in steps}) > 1
+    rows = [_step_row(step, unit, several_runs) for step in steps]
+    if len(rows) > MAX_STEPS:
+        shown = MAX_STEPS // 2
+        left_out = [f"({len(rows) - 2 * shown} more)"] + [""] * (len(_COLUMNS) - 1)
+        rows = [*rows[:shown], left_out, *rows[-shown:]]
+    return [["", *[unit.name] * 4, "", "", ""], *rows]
+
+
+def _step_row(step: StepRow, unit: DurationUnit, several_runs: bool) -> list[str]:
+    wall, (copying, compute, rest) = unit.split([step.exposed_copy_ns, step.compute_ns, step.rest_ns])
+    name = f"run {step.run_index + 1}, {step.step_index + 1}" if several_runs else str(step.step_index + 1)
+    rate = format_rate(step.h2d_bytes, step.h2d_ns).removesuffix(" GB/s")
+    return [name, wall, copying, compute, rest, f"{step.copy_count:,}", format_bytes(step.h2d_bytes), rate]
+
+
+def cold_warm_lines(cold: ColdWarm) -> list[str]:
+    """Step 1 against the later ones, in words."""
+    lines = [
+        f"Cold  step 1: {format_duration(cold.first_step_ns)}, of it copying {format_duration(cold.first_copy_ns)} "
+        f"({format_bytes(cold.first_h2d_bytes)})"
+    ]
+    if cold.warm_step_ns is None or cold.warm_copy_ns is None or cold.warm_h2d_bytes is None:
+        return [*lines, "Warm  no warm sample: run two steps or more"]
+    lines.append(
+        f"Warm  median of {cold.warm_samples}: {format_duration(cold.warm_step_ns)}, "
+        f"of it copying {format_duration(cold.warm_copy_ns)} ({format_bytes(cold.warm_h2d_bytes)})"
+    )
+    if cold.warm_samples > 1 and cold.warm_min_ns is not None and cold.warm_max_ns is not None:
+        lines[-1] += f"; {format_duration(cold.warm_min_ns)} to {format_duration(cold.warm_max_ns)}"
+    return lines
+
+
+def module_rows(modules: Sequence[ModuleRow]) -> list[list[str]]:
+    """The modules with the most copy time that no kernel hid."""
+    top = sorted(modules, key=lambda module: (-module.exposed_ns, module.fqn))[:MAX_MODULES]
+    return [
+        [
+            shorten_left(visible(module.fqn), MAX_FQN),
+            f"{module.onloads:,}",
+            format_bytes(module.weight_bytes),
+            format_duration(module.exposed_ns),
+            format_duration(module.first_ns),
+            "-" if module.warm_ns is None else format_duration(module.warm_ns),
+        ]
+        for module in top
+    ]
+
+
+def _step_note(summary: Summary) -> str:
+    if summary.activity in ("cupti", "emulated"):
+        return "copying: no kernel ran beside it"
+    return "kernels were not recorded: the rest holds the computing"
+
+
+def _module_note(modules: Sequence[ModuleRow]) -> str:
+    rest = len(modules) - MAX_MODULES
+    more = f"{rest:,} more modules; " if rest > 0 else ""
+    return f"{more}first: its first onload in the process; -: no warm sample"
+
+
+def _head(summary: Summary) -> Text:
+    device = "emulated device" if summary.emulated else summary.device_name
+    what = summary.pipeline_class or summary.workload
+    head = Text(f"{visible(what)}, {visible(summary.mode)}, {visible(device)}", style="bold cyan")
+    facts = [format_duration(summary.total_ns)]
+    if summary.setup_ns:
+        facts.append(f"set-up {format_duration(summary.setup_ns)}")
+    facts.append(f"{format_bytes(summary.h2d_bytes)} to the device, {format_bytes(summary.d2h_bytes)} back")
+    if summary.peak_allocated_bytes is not None:
+        facts.append(f"peak {format_memory(summary.peak_allocated_bytes)}")
+    return head.append("\n" + ", ".join(facts), style="not bold dim default")
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], note: str) -> RenderableType:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(Text(column, style="dim"), justify="right" if index else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return Group(table, Text(note, style="dim"))
+
+
+def _lines(lines: Sequence[str]) -> Text:
+    return Text("\n").join(Text(line) for line in lines)
+
+
+def _bullets(label: str, lines: Sequence[str], style: str) -> RenderableType:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for line in lines:
+        table.add_row(Text(label, style=style), Text(visible(line)))
+    return table
