@@ -6,15 +6,16 @@ one rename under a lock, so any number of processes may start at the same moment
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import hashlib
 import importlib.util
 import os
+import shlex
 import shutil
-import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.machinery import ExtensionFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -24,11 +25,11 @@ import torch
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-from tracekit.errors import MissingError, TracekitError
+from tracekit.errors import MissingError, TracekitError, UsageError
 
 EXTENSION = "tracekit_emulated_device"
-_SOURCES = Path(__file__).parent / "csrc"
-_FLAGS = ("-O2", "-Wall", "-Wextra")
+SOURCE_FOLDER = Path(__file__).parent / "csrc"
+FLAGS = ("-O2", "-Wall", "-Wextra")
 _INSTALL_HINT = "install it with: apt-get install g++ python3-dev"
 
 
@@ -37,55 +38,60 @@ def load_extension() -> ModuleType:
 
     Raises:
         MissingError: it is not built yet and there is no C++ compiler, or Python's headers are not installed.
-        TracekitError: the build failed; the message names the log.
+        UsageError: the user's cache cannot be written.
+        TracekitError: the build failed; the message names its log.
     """
-    folder = user_cache_path("tracekit") / "emulated_device" / _cache_key()
-    library = folder / f"{EXTENSION}.so"
+    library = library_path()
     if library.exists():
         return _import_library(library)
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock"):
+    try:
+        library.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot build the emulated device in {library.parent}: {error.strerror}") from error
+    with FileLock(library.with_suffix(".lock")):
         # Another process may have built it while this one waited.
-        return _import_library(library) if library.exists() else _build(folder, library)
+        return _import_library(library) if library.exists() else _build(library)
 
 
-def source_files() -> list[Path]:
-    """The C++ sources, headers excluded."""
-    return sorted(_SOURCES.glob("*.cpp"))
+def check_available() -> None:
+    """Raise MissingError where `load_extension` would, without building anything."""
+    if not library_path().exists():
+        _check_toolchain()
 
 
-def _cache_key() -> str:
+@functools.cache
+def library_path() -> Path:
+    """Where the compiled extension is, or will be."""
     digest = hashlib.sha256()
-    for part in (*_FLAGS, *(path.name + path.read_text() for path in sorted(_SOURCES.iterdir()))):
+    for part in (*FLAGS, *(path.name + path.read_text() for path in sorted(SOURCE_FOLDER.iterdir()))):
         digest.update(part.encode())
-    python = sysconfig.get_config_var("SOABI") or f"py{sys.version_info.major}{sys.version_info.minor}"
-    return f"torch{torch.__version__}-{python}-{digest.hexdigest()[:16]}"
+    key = f"torch{torch.__version__}-{sysconfig.get_config_var('SOABI')}-{digest.hexdigest()[:16]}"
+    return user_cache_path("tracekit") / "emulated_device" / key / f"{EXTENSION}.so"
 
 
-def _build(folder: Path, library: Path) -> ModuleType:
+def _build(library: Path) -> ModuleType:
     _check_toolchain()
     # Imported here: it brings setuptools along, which a cached build does not need.
     from torch.utils import cpp_extension
 
-    with tempfile.TemporaryDirectory(dir=folder, prefix="build-") as build_folder, _ninja_on_path():
+    with tempfile.TemporaryDirectory(dir=library.parent, prefix="build-") as folder, _ninja_on_path():
         try:
             module: ModuleType = cpp_extension.load(
                 EXTENSION,
-                [str(path) for path in source_files()],
-                extra_cflags=list(_FLAGS),
-                build_directory=build_folder,
-                verbose=False,
+                [str(path) for path in sorted(SOURCE_FOLDER.glob("*.cpp"))],
+                extra_cflags=list(FLAGS),
+                build_directory=folder,
             )
-        except RuntimeError as error:
-            log = folder / "build.log"
+        except (RuntimeError, ImportError) as error:
+            log = library.with_name("build.log")
             log.write_text(str(error))
-            raise TracekitError(f"building the emulated device failed: the compiler's messages are in {log}") from error
-        (Path(build_folder) / f"{EXTENSION}.so").replace(library)
+            raise TracekitError(f"building the emulated device failed; the compiler's messages are in {log}") from error
+        (Path(folder) / library.name).replace(library)
     return module
 
 
 def _check_toolchain() -> None:
-    compiler = os.environ.get("CXX", "c++")
+    compiler = shlex.split(os.environ.get("CXX", "c++"))[0]
     if shutil.which(compiler) is None:
         raise MissingError(f"the emulated device needs a C++ compiler ({compiler} is not there); {_INSTALL_HINT}")
     header = Path(sysconfig.get_path("include")) / "Python.h"
@@ -93,7 +99,7 @@ def _check_toolchain() -> None:
         raise MissingError(f"the emulated device needs Python's headers ({header} is not there); {_INSTALL_HINT}")
 
 
-@contextlib.contextmanager
+@contextmanager
 def _ninja_on_path() -> Iterator[None]:
     # torch calls ninja by name; a virtual environment that is used without being activated is not on the path.
     path = os.environ.get("PATH", "")

@@ -59,6 +59,7 @@ class DeviceOp(NamedTuple):
 class EmulatedDevice:
     """The one emulated device of this process; `tracekit.device.emulated.load()` returns it."""
 
+    name = "Emulated accelerator (host memory)"
     torch_device = "emulated:0"
 
     def __init__(self, extension: ModuleType) -> None:

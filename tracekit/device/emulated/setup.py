@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import torch
+from torch.utils.backend_registration import generate_methods_for_privateuse1_backend, rename_privateuse1_backend
 
 from tracekit.device.emulated import build, safetensors_shim
 from tracekit.device.emulated.device import EmulatedDevice
@@ -38,9 +39,9 @@ def _register() -> EmulatedDevice:
             f"the emulated device cannot be used beside the torch device {present!r}: torch has room for one"
         )
     extension = build.load_extension()
-    torch.utils.rename_privateuse1_backend(NAME)
+    rename_privateuse1_backend(NAME)
     torch._register_device_module(NAME, EmulatedModule(extension))
     # Tensor.emulated(), Module.emulated(), storage.is_emulated ...: torch's serialisation calls them.
-    torch.utils.generate_methods_for_privateuse1_backend(for_storage=True)
+    generate_methods_for_privateuse1_backend(for_storage=True)
     safetensors_shim.install()
     return EmulatedDevice(extension)

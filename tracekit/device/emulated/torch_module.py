@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import NoReturn
 
 import torch
+
+from tracekit.device.emulated.device import EmulatedDevice
 
 Device = torch.device | str | int | None
 
@@ -50,10 +54,16 @@ class EmulatedModule(ModuleType):
         """Accept the one device there is; RuntimeError for another index."""
         _check_index(device)
 
+    @contextmanager
+    def device(self, device: Device) -> Iterator[None]:
+        """The context manager that torch's deserialisation enters; there is one device to choose."""
+        _check_index(device)
+        yield
+
     def get_device_name(self, device: Device = None) -> str:
         """What plays the device."""
         _check_index(device)
-        return "Emulated accelerator (host memory)"
+        return EmulatedDevice.name
 
     def synchronize(self, device: Device = None) -> None:
         """Return at once: nothing is ever pending."""
@@ -130,11 +140,11 @@ class EmulatedModule(ModuleType):
         """No dtype: torch asks when autocast is entered, even switched off."""
         return []
 
-    def Stream(self, *args: object, **kwargs: object) -> NoReturn:  # noqa: N802, ARG002 (torch's name, any arguments)
+    def Stream(self, *args: object, **kwargs: object) -> NoReturn:  # noqa: N802 (torch's name, any arguments)
         """Refuse: there is nothing that a stream could overlap."""
         raise NotImplementedError("the emulated device has no streams: its operations end before their calls return")
 
-    def Event(self, *args: object, **kwargs: object) -> NoReturn:  # noqa: N802, ARG002 (torch's name, any arguments)
+    def Event(self, *args: object, **kwargs: object) -> NoReturn:  # noqa: N802 (torch's name, any arguments)
         """Refuse: there is nothing that an event could wait for."""
         raise NotImplementedError("the emulated device has no events: its operations end before their calls return")
 

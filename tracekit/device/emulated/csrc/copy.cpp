@@ -3,7 +3,6 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
 #include <c10/core/Scalar.h>
 #include <torch/library.h>
 
@@ -89,7 +88,7 @@ at::Tensor copy_from_and_resize(const at::Tensor& source, const at::Tensor& dest
 
 // tensor.item(): the number crosses the link, as on CUDA.
 at::Scalar local_scalar_dense(const at::Tensor& tensor) {
-  const auto on_host = at::empty({}, at::TensorOptions(tensor.dtype()).device(c10::kCPU));
+  const auto on_host = at::empty(tensor.sizes(), tensor.options().device(c10::kCPU));
   copy_from(tensor, on_host, false);
   return on_host.item();
 }
@@ -100,6 +99,16 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   library.impl("_copy_from", &copy_from);
   library.impl("_copy_from_and_resize", &copy_from_and_resize);
   library.impl("_local_scalar_dense", &local_scalar_dense);
+}
+
+// torch would resolve a conjugated or negated source before the copy, with a copy, whose source is conjugated, and so on
+// without end. copy_from does it itself.
+TORCH_LIBRARY_IMPL(aten, Conjugate, library) {
+  library.impl("_copy_from", torch::CppFunction::makeFallthrough());
+}
+
+TORCH_LIBRARY_IMPL(aten, Negative, library) {
+  library.impl("_copy_from", torch::CppFunction::makeFallthrough());
 }
 
 }  // namespace emulated

@@ -18,6 +18,7 @@ class Guard final : public c10::impl::NoOpDeviceGuardImpl<kDeviceType> {
   c10::Device exchangeDevice(c10::Device) const override { return device(); }
   c10::Stream getStream(c10::Device) const noexcept override { return only_stream(); }
   c10::Stream exchangeStream(c10::Stream) const noexcept override { return only_stream(); }
+  void synchronizeDevice(c10::DeviceIndex) const override {}  // nothing is ever pending
   c10::Stream getNewStream(c10::Device, int) const override {
     TORCH_CHECK_NOT_IMPLEMENTED(false, "the emulated device has no streams: its operations end before their calls return");
   }

@@ -185,6 +185,8 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   // as on a real device, and gives the CPU's own bits.
   library.impl("native_layer_norm", torch::CppFunction::makeFromBoxedFunction<&run_on_device>());
   library.impl("native_group_norm", torch::CppFunction::makeFromBoxedFunction<&run_on_device>());
+  // The default is two steps, of which each would copy an index from the host; CUDA copies it once.
+  library.impl("index.Tensor", torch::CppFunction::makeFromBoxedFunction<&run_on_device>());
 }
 
 }  // namespace emulated

@@ -13,7 +13,7 @@ namespace {
 class EmulatedGenerator final : public c10::GeneratorImpl {
  public:
   explicit EmulatedGenerator(at::Generator on_cpu)
-      : GeneratorImpl(device(), kDispatchKeys), on_cpu_(std::move(on_cpu)) {}
+      : GeneratorImpl(emulated::device(), kDispatchKeys), on_cpu_(std::move(on_cpu)) {}
 
   const at::Generator& on_cpu() const { return on_cpu_; }
 
@@ -45,7 +45,7 @@ const at::Generator& default_generator() {
 }
 
 at::Generator cpu_generator(const at::Generator& generator) {
-  TORCH_CHECK(generator.device().type() == kDeviceType, "Expected a '", device(), "' device type for generator but found '",
+  TORCH_CHECK(generator.device().type() == kDeviceType, "Expected a '", kDeviceType, "' device type for generator but found '",
               generator.device(), "'");
   return static_cast<EmulatedGenerator*>(generator.unsafeGetGeneratorImpl())->on_cpu();
 }
