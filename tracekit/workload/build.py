@@ -50,7 +50,7 @@ def build_folder(
         UsageError: the disk has too little room, or became full, or is read-only.
     """
     dtype: torch.dtype = getattr(torch, recipe.dtype)
-    components = {name: _build(part) if part else None for name, part in recipe.parts.items()}
+    components = {name: build_component(part) if part else None for name, part in recipe.parts.items()}
     models = {name: model for name, model in components.items() if isinstance(model, torch.nn.Module)}
     specs = {name: tensor_specs(model, dtype) for name, model in models.items()}
     total_bytes = sum(spec.size_bytes for part in specs.values() for spec in part)
@@ -67,7 +67,7 @@ def build_folder(
         _write_defaults(recipe, folder, dtype)
 
 
-def _build(part: Part) -> Any:
+def build_component(part: Part) -> Any:
     """The component; a model has its shapes but no memory for its weights."""
     part_class = import_class(part.class_name)
     if issubclass(part_class, ModelMixin):

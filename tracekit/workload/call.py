@@ -66,7 +66,7 @@ def build_call(
         UsageError: an argument that this pipeline does not take, or a value that it cannot.
     """
     accepted = inspect.signature(type(pipeline).__call__).parameters
-    origin = folder or Path(str(pipeline.name_or_path))
+    origin = folder or Path(pipeline.name_or_path or "")
     defaults = read_defaults(origin) or FolderDefaults()
     asked = _asked(options, accepted, type(pipeline).__name__)
     call: dict[str, Any] = {key: value for key, value in defaults.call.items() if key in accepted}
@@ -77,7 +77,7 @@ def build_call(
     if "generator" in accepted:
         import torch
 
-        call["generator"] = torch.Generator("cpu").manual_seed(options.seed if options.seed is not None else 0)
+        call["generator"] = torch.Generator("cpu").manual_seed(options.seed or 0)
     _check_required(call, accepted, type(pipeline).__name__)
     _check_with_pipeline(pipeline, call, accepted)
     return call
@@ -94,8 +94,11 @@ def _asked(options: CallOptions, accepted: Mapping[str, inspect.Parameter], name
         if isinstance(value, int) and value < 1:
             raise UsageError(f"--{option} must be at least 1, not {value}")
         asked[argument] = value
-    if options.seed is not None and "generator" not in accepted:
-        raise UsageError(f"{name} takes no generator: leave out --seed")
+    if options.seed is not None:
+        if "generator" not in accepted:
+            raise UsageError(f"{name} takes no generator: leave out --seed")
+        if not 0 <= options.seed < 2**63:
+            raise UsageError(f"--seed must be from 0 to 2**63 - 1, not {options.seed}")
     for key, text in options.extra.items():
         asked[key] = _extra_value(key, text, accepted, asked, name)
     return asked

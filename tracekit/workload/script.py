@@ -30,7 +30,8 @@ def run_script(path: str, args: Sequence[str]) -> None:
         BaseException: whatever the script raises, SystemExit included.
     """
     # Not runpy.run_path: under it the script would see a relative __file__ and builtins that are no module.
-    full_path = str(Path(path).absolute())
+    # Not Path.absolute, which would take "./" out of it.
+    full_path = path if path.startswith("/") else f"{Path.cwd()}/{path}"
     try:
         with io.open_code(full_path) as file:
             source = file.read()
@@ -61,7 +62,9 @@ def show_script_error(error: BaseException) -> None:
 
     Of a module, python would show runpy's two frames before it; they are left out.
     """
-    sys.excepthook(type(error), error, script_traceback(error))
+    # The built-in hook prints the exception's own traceback, not the one that it is given.
+    error.__traceback__ = script_traceback(error)
+    sys.excepthook(type(error), error, error.__traceback__)
 
 
 def script_traceback(error: BaseException) -> types.TracebackType | None:

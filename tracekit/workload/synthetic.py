@@ -95,7 +95,10 @@ def cached_folder(name: str, progress: WriteProgress | None = None) -> Path:
 
 def is_whole(folder: Path, recipe: Recipe) -> bool:
     """Whether the folder holds this recipe with every file in its full size."""
-    defaults = read_defaults(folder)
+    try:
+        defaults = read_defaults(folder)
+    except UsageError:
+        return False
     if defaults is None or defaults.recipe != recipe.fingerprint():
         return False
     for relative, size_bytes in defaults.files.items():
@@ -114,7 +117,7 @@ def read_defaults(folder: Path) -> FolderDefaults | None:
     path = folder / DEFAULTS_FILE
     try:
         return msgspec.json.decode(path.read_bytes(), type=FolderDefaults)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except msgspec.DecodeError as error:
         raise UsageError(f"{path} is damaged: {error}; delete it, or the folder if tracekit made it") from error
