@@ -80,7 +80,10 @@ def components(fqn: pd.Series[str]) -> npt.NDArray[np.object_]:
 
 def find_phases(run: RunData) -> Phases:
     """The phases of every run in the folder, also of runs that never ended."""
-    spans = run.spans.assign(component=components(run.spans["fqn"]))
+    # Only what is needed, words as categories: on millions of spans copying frames and comparing strings is the cost.
+    spans = run.spans[["span_id", "parent_id", "run_index", "start_ns", "end_ns"]].assign(
+        kind=run.spans["kind"].astype("category"), component=pd.Categorical(components(run.spans["fqn"]))
+    )
     in_runs = spans[(spans["run_index"] != NONE) & (spans["kind"] != SpanKind.TRACEKIT)].sort_values("start_ns")
     is_bare = list(run.manifest.components.values()) == [run.manifest.pipeline_class]
     runs, steps, denoisers = [], [], []

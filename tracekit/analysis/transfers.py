@@ -30,13 +30,13 @@ def describe_copies(run: RunData, phases: Phases, tree: SpanTree) -> pd.DataFram
     copies = pd.concat([joined, extra], ignore_index=True) if len(extra) else joined
     start = copies["start_ns"].to_numpy()
     index = phases.runs_at(copies["run_index"].to_numpy(np.int64), start)
-    return copies.assign(
-        run_index=index,
-        is_weight=(copies["fqn"] != "").to_numpy(),
-        first=_first_onloads(copies),
-        phase=phases.phases_at(index, start),
-        step_index=phases.steps_at(index, start),
-    )
+    # The frame is ours already: columns are set in place, where assign would copy a million rows again.
+    copies["run_index"] = index
+    copies["is_weight"] = (copies["fqn"] != "").to_numpy()
+    copies["first"] = _first_onloads(copies)
+    copies["phase"] = phases.phases_at(index, start)
+    copies["step_index"] = phases.steps_at(index, start)
+    return copies
 
 
 def match_copies(copies: pd.DataFrame, ops: pd.DataFrame, launches: Launches, error_ns: int) -> Times:

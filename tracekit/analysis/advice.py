@@ -1,0 +1,119 @@
+"""Suggest what to do next: only what this run's own figures speak for, with the command that does it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+
+from tracekit.analysis.verdict import Shares, knows_kernels, warm_steps
+from tracekit.model import HostMemory, Manifest, Summary
+from tracekit.units import GIB, format_memory, format_rate
+
+_STREAMING = ("sequential", "partial")
+_MUCH = 0.25
+"""Share of a step that exposed copies must take before a faster way of copying is worth a try."""
+_LITTLE_HIDDEN = 0.1
+_WITHOUT_WARM = 0.1
+"""Share of all first onloads' time, of modules onloaded once, from which a second run is worth its time."""
+_HEADROOM_USE = 0.9
+"""Share of the free device memory that a suggestion may fill: activations vary, and fragments take some."""
+
+_FLAGS = ("--stream", "--record-stream", "--low-cpu-mem", "--force")
+_MODE_OPTIONS = (
+    "--offload", "--host-memory", "--resident-gib", "--resident-order", "--group-level", "--blocks-per-group",
+    "--offload-to-disk", "--stream", "--record-stream", "--low-cpu-mem",
+)  # fmt: skip
+"""Options of `tracekit profile` that belong to one mode: another mode starts without them."""
+_OUTPUT_OPTIONS = ("--output", "--force")
+"""A new run gets a new folder."""
+
+
+def next_steps(summary: Summary, manifest: Manifest, weight_bytes: Mapping[str, int]) -> list[str]:
+    """Suggestions, the most telling first. `weight_bytes`: by component, as the parameters table says."""
+    suggestions = []
+    if summary.steps and not warm_steps(summary.steps):
+        suggestions.append(
+            "One step has nothing warm to compare with: "
+            + _again(manifest, ("--steps",), "--steps 4", "run more steps")
+        )
+    shares = Shares.of(warm_steps(summary.steps))
+    if shares is not None and shares.exposed >= _MUCH and knows_kernels(summary):
+        suggestions += _fewer_copies(summary, manifest, weight_bytes)
+        suggestions += _faster_copies(summary, manifest, shares)
+    once = [module for module in summary.modules if module.warm_ns is None]
+    first_ns = sum(module.first_ns for module in summary.modules)
+    if warm_steps(summary.steps) and sum(module.first_ns for module in once) > _WITHOUT_WARM * first_ns:
+        names = ", ".join(dict.fromkeys(module.fqn.partition(".")[0] for module in once))
+        suggestions.append(
+            f"The weights of {names} were onloaded once, so they have no warm sample: "
+            + _again(manifest, ("--runs",), "--runs 2", "call the pipeline twice")
+        )
+    return suggestions
+
+
+def _faster_copies(summary: Summary, manifest: Manifest, shares: Shares) -> list[str]:
+    """Page-locked memory and copying ahead; the emulated device can do neither."""
+    if summary.emulated or summary.mode not in (*_STREAMING, "group", "script"):
+        return []
+    suggestions = []
+    by_memory = summary.h2d_bytes_by_memory
+    pageable = by_memory.get(HostMemory.MMAP, 0) + by_memory.get(HostMemory.ANONYMOUS, 0)
+    if pageable > summary.h2d_bytes / 2 and summary.mode in _STREAMING:
+        warm = warm_steps(summary.steps)
+        rate = format_rate(sum(step.h2d_bytes for step in warm), sum(step.h2d_ns for step in warm))
+        suggestions.append(
+            f"{pageable / summary.h2d_bytes:.0%} of the bytes come from pageable memory, at {rate} when warm; "
+            "page-locked memory copies faster: "
+            + _again(manifest, ("--host-memory",), "--host-memory pinned", "pin the host copies of the weights")
+        )
+    hidden = 1 - shares.exposed / shares.copy
+    if hidden < _LITTLE_HIDDEN and manifest.offload.options.get("stream") is not True:
+        suggestions.append(
+            f"Kernels hide {hidden:.0%} of the copy time; a stream copies ahead while they run: "
+            + _again(manifest, _MODE_OPTIONS, "--offload group --stream", "enable_group_offload(use_stream=True)")
+        )
+    return suggestions
+
+
+def _fewer_copies(summary: Summary, manifest: Manifest, weight_bytes: Mapping[str, int]) -> list[str]:
+    """Keep weights on the device where what was free at the peak has room for them."""
+    total, largest = sum(weight_bytes.values()), max(weight_bytes.values(), default=0)
+    if not total or summary.mode not in (*_STREAMING, "script"):
+        return []
+    limit = manifest.device.cap_bytes or manifest.device.total_bytes
+    in_code = "enable_model_cpu_offload()"
+    if limit is None or summary.peak_reserved_bytes is None:
+        again = _again(manifest, _MODE_OPTIONS, "--offload model", in_code)
+        why = "Model offload copies each component once a run instead of once a step"
+        return [f"{why}, where {format_memory(largest)} of device memory can hold the largest: {again}"]
+    kept = manifest.offload.options.get("resident_bytes")
+    free = limit - summary.peak_reserved_bytes
+    room = _HEADROOM_USE * free + (kept if isinstance(kept, int) else 0)
+    why = f"{format_memory(free)} of the device's {format_memory(limit)} were never used"
+    if total <= room:
+        again = _again(manifest, _MODE_OPTIONS, "--offload resident", "move the pipeline to the device")
+        return [f"{why}, and all weights would fit ({format_memory(total)}): {again}"]
+    if largest <= room:
+        again = _again(manifest, _MODE_OPTIONS, "--offload model", in_code)
+        return [f"{why}, and each component would fit (the largest: {format_memory(largest)}): {again}"]
+    if _HEADROOM_USE * free < GIB:
+        return []
+    options = f"--offload partial --resident-gib {int(room / GIB)}"
+    again = _again(manifest, _MODE_OPTIONS, options, "keep some of the denoiser's modules there")
+    return [f"{why}; weights that stay there are not copied: {again}"]
+
+
+def _again(manifest: Manifest, replaced: tuple[str, ...], options: str, in_code: str) -> str:
+    """The command that was profiled, with other options; `in_code` where the user's own code set the run up."""
+    command = manifest.command
+    if manifest.offload.mode == "script" or len(command) < 3 or command[1] != "profile":
+        return f"in your code, {in_code}"
+    kept, is_value = [], False
+    for word in command[2:]:
+        if is_value:
+            is_value = False
+        elif word.partition("=")[0] in (*replaced, *_OUTPUT_OPTIONS):
+            is_value = word not in _FLAGS and "=" not in word
+        else:
+            kept.append(word)
+    return shlex.join(["tracekit", "profile", *kept, *options.split()])

@@ -1,0 +1,169 @@
+"""Sum a timeline up: steps, phases, cold against warm, modules, and the verdict on them."""
+
+from __future__ import annotations
+
+from statistics import median
+
+import numpy as np
+import pandas as pd
+
+from tracekit.analysis.activity import Activity
+from tracekit.analysis.advice import next_steps
+from tracekit.analysis.intervals import Coverage
+from tracekit.analysis.modules import module_rows
+from tracekit.analysis.verdict import verdict
+from tracekit.model import (
+    NONE,
+    ColdWarm,
+    Direction,
+    HostMemory,
+    Phase,
+    PhaseRow,
+    RunData,
+    SpanKind,
+    StepRow,
+    Summary,
+    Timeline,
+)
+
+
+def summarize(timeline: Timeline) -> Summary:
+    """The summary of a run folder, its verdict and advice included."""
+    run, copies = timeline.run, timeline.copies
+    manifest = run.manifest
+    activity = Activity.of(timeline)
+    h2d = copies[copies["direction"] == Direction.H2D]
+    steps = _step_rows(timeline, activity)
+    phases = _phase_rows(timeline, activity)
+    summary = Summary(
+        path=run.path,
+        workload=manifest.workload,
+        pipeline_class=manifest.pipeline_class,
+        mode=manifest.offload.mode,
+        device_name=manifest.device.name,
+        emulated=manifest.device.kind == "emulated",
+        activity=manifest.activity,
+        complete=manifest.complete,
+        incomplete_reason=manifest.incomplete_reason,
+        verdict="",
+        denoisers=list(timeline.denoisers),
+        total_ns=int(run.spans["end_ns"].max() - run.spans["start_ns"].min()) if len(run.spans) else 0,
+        setup_ns=sum(row.wall_ns for row in phases if row.phase == Phase.SETUP),
+        h2d_bytes=int(h2d["size_bytes"].sum()),
+        d2h_bytes=int(copies["size_bytes"].sum() - h2d["size_bytes"].sum()),
+        h2d_bytes_by_memory=_bytes_by_memory(h2d),
+        peak_allocated_bytes=_peak(run, "allocated"),
+        peak_reserved_bytes=_peak(run, "reserved"),
+        steps=steps,
+        phases=phases,
+        cold_warm=_cold_warm(steps),
+        modules=module_rows(timeline, activity),
+        unattributed_copies=int((~copies["is_weight"] & (copies["span_id"] == NONE)).sum()),
+        device_only_copies=int((copies["copy_id"] == NONE).sum()),
+        warnings=list(manifest.warnings),
+        next_steps=[],
+    )
+    summary.verdict = verdict(summary)
+    summary.next_steps = next_steps(summary, manifest, weight_bytes(run))
+    return summary
+
+
+def weight_bytes(run: RunData) -> dict[str, int]:
+    """Bytes of weights by component, storage shared by several counted once."""
+    own = run.parameters[run.parameters["tied_to"] == ""].drop_duplicates(["fqn", "parameter"])
+    return {str(name): int(size) for name, size in own.groupby("component")["size_bytes"].sum().items()}
+
+
+def _step_rows(timeline: Timeline, activity: Activity) -> list[StepRow]:
+    amounts = _amounts(timeline.copies, "step_index")
+    rows = []
+    for step in timeline.steps.to_dict("records"):
+        key = int(step["run_index"]), int(step["step_index"])
+        count, h2d, d2h = amounts.get(key, (0, 0, 0))
+        split = activity.split(_window(step["start_ns"], step["end_ns"]))
+        rows.append(
+            StepRow(run_index=key[0], step_index=key[1], copy_count=count, h2d_bytes=h2d, d2h_bytes=d2h, **split)
+        )
+    return rows
+
+
+def _phase_rows(timeline: Timeline, activity: Activity) -> list[PhaseRow]:
+    """Each run's phases that took any time."""
+    amounts = _amounts(timeline.copies, "phase")
+    setup = _setup_times(timeline)
+    rows = []
+    for run in timeline.runs.to_dict("records"):
+        run_index, start, end = int(run["run_index"]), run["start_ns"], run["end_ns"]
+        loop = (run["denoise_start_ns"], run["denoise_end_ns"]) if run["denoise_start_ns"] != NONE else (end, end)
+        windows = {
+            Phase.SETUP: _windows(setup[setup["run_index"] == run_index]),
+            Phase.ENCODE: _window(start, loop[0]),
+            Phase.DENOISE: _window(*loop),
+            Phase.DECODE: _window(loop[1], end),
+        }
+        for phase, window in windows.items():
+            count, h2d, d2h = amounts.get((run_index, phase), (0, 0, 0))
+            if window.total or count:
+                split = activity.split(window)
+                amount = {"copy_count": count, "h2d_bytes": h2d, "d2h_bytes": d2h}
+                rows.append(PhaseRow(run_index=run_index, phase=str(phase), **amount, **split))
+    return rows
+
+
+def _setup_times(timeline: Timeline) -> pd.DataFrame:
+    """When each run's set-up spans, and the copies outside any run, went on."""
+    columns = ["run_index", "start_ns", "end_ns"]
+    spans, copies = timeline.spans, timeline.copies
+    spans = spans.loc[(spans["kind"] == SpanKind.SETUP) & (spans["phase"] == Phase.SETUP), columns]
+    return pd.concat([spans, copies.loc[copies["phase"] == Phase.SETUP, columns]])
+
+
+def _amounts(copies: pd.DataFrame, by: str) -> dict[tuple[int, int | str], tuple[int, int, int]]:
+    """Copies, H2D bytes and D2H bytes by run and step, or run and phase."""
+    is_h2d = (copies["direction"] == Direction.H2D).to_numpy()
+    frame = copies[["run_index", by]].assign(
+        copies=1,
+        h2d=np.where(is_h2d, copies["size_bytes"], 0),
+        d2h=np.where(is_h2d, 0, copies["size_bytes"]),
+    )
+    sums = frame.groupby(["run_index", by], as_index=False).sum().to_dict("records")
+    return {(row["run_index"], row[by]): (int(row["copies"]), int(row["h2d"]), int(row["d2h"])) for row in sums}
+
+
+def _bytes_by_memory(h2d: pd.DataFrame) -> dict[str, int]:
+    sums = h2d.groupby("host_memory")["size_bytes"].sum()
+    return {str(memory): int(sums[memory]) for memory in HostMemory if sums.get(memory, 0)}
+
+
+def _cold_warm(steps: list[StepRow]) -> ColdWarm | None:
+    own = [step for step in steps if step.run_index == steps[0].run_index]
+    if not own:
+        return None
+    first, later = own[0], own[1:]
+    walls = [step.wall_ns for step in later]
+    return ColdWarm(
+        first_step_ns=first.wall_ns,
+        warm_step_ns=round(median(walls)) if later else None,
+        warm_min_ns=min(walls, default=None),
+        warm_max_ns=max(walls, default=None),
+        warm_samples=len(later),
+        first_copy_ns=first.copy_ns,
+        warm_copy_ns=round(median(step.copy_ns for step in later)) if later else None,
+        first_h2d_bytes=first.h2d_bytes,
+        warm_h2d_bytes=round(median(step.h2d_bytes for step in later)) if later else None,
+    )
+
+
+def _peak(run: RunData, what: str) -> int | None:
+    """The largest sample of the device's memory, or the peak that the device itself kept."""
+    series = {f"device_{what}_bytes", f"device_peak_{what}_bytes"}
+    values = run.counters.loc[run.counters["series"].isin(series), "value"]
+    return int(values.max()) if values.notna().any() else None
+
+
+def _windows(rows: pd.DataFrame) -> Coverage:
+    return Coverage.of(rows["start_ns"].to_numpy(np.int64), rows["end_ns"].to_numpy(np.int64))
+
+
+def _window(start_ns: int, end_ns: int) -> Coverage:
+    return Coverage.of(np.array([start_ns]), np.array([end_ns]))
