@@ -1,0 +1,1 @@
+"""Proof that a trace opens in the real viewers: Perfetto's engine and UI, chrome://tracing, all offline."""
