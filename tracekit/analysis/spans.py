@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
@@ -21,7 +23,9 @@ class SpanTree:
         ids = spans["span_id"].to_numpy()
         self.parent = _positions(ids, spans["parent_id"].to_numpy())
         """Position of the parent's row; -1 where there is none."""
-        self.depth = _depths(self.parent)
+        depth = _depths(self.parent)
+        self._by_depth = np.lexsort((self._start, depth))
+        self._depth_bounds = np.append(0, np.cumsum(np.bincount(depth)))
 
     def own_ns(self) -> Times:
         """Each span's duration less its children's."""
@@ -30,41 +34,48 @@ class SpanTree:
         np.subtract.at(own, self.parent[has_parent], (self._end - self._start)[has_parent])
         return np.maximum(own, np.int64(0))
 
-    def inside(self, depth: int, times: Times, threads: Times) -> Times:
-        """The position of the span of that depth in which each moment of a thread lies; -1 where there is none."""
-        result = np.full(len(times), -1, dtype=np.int64)
-        rows = np.flatnonzero(self.depth == depth)
-        rows = rows[np.argsort(self._start[rows], kind="stable")]
-        for thread in np.unique(self._thread[rows]):
+    def levels(self, times: Times, threads: Times) -> Iterator[tuple[Times, Times]]:
+        """For each depth, from the outermost: which moments of threads lie in a span, and in which one (positions).
+
+        Spans of one depth and thread are disjoint, so a moment lies in one of them at most, and only if it lies in that
+        one's parent.
+        """
+        moments: Times = np.arange(len(times))
+        for depth in range(len(self._depth_bounds) - 1):
+            rows = self._by_depth[self._depth_bounds[depth] : self._depth_bounds[depth + 1]]
+            moments, spans = self._inside(rows, moments, times, threads)
+            if len(moments) == 0:
+                return
+            yield moments, spans
+
+    def _inside(self, rows: Times, moments: Times, times: Times, threads: Times) -> tuple[Times, Times]:
+        found = np.full(len(moments), -1, dtype=np.int64)
+        for thread in np.unique(threads[moments]):
             own = rows[self._thread[rows] == thread]
-            at = np.flatnonzero(threads == thread)
-            last = np.searchsorted(self._start[own], times[at], side="right") - 1
-            hit = (last >= 0) & (times[at] < self._end[own[last]])
-            result[at[hit]] = own[last[hit]]
-        return result
+            if len(own) == 0:
+                continue
+            at = np.flatnonzero(threads[moments] == thread)
+            asked = times[moments[at]]
+            last = np.searchsorted(self._start[own], asked, side="right") - 1
+            hit = (last >= 0) & (asked < self._end[own[last]])
+            found[at[hit]] = own[last[hit]]
+        return moments[found >= 0], found[found >= 0]
 
     def innermost(self, times: Times, threads: Times) -> Times:
         """The position of the innermost span in which each moment of a thread lies; -1 where there is none."""
         result = np.full(len(times), -1, dtype=np.int64)
-        for depth in range(int(self.depth.max(initial=-1)) + 1):
-            found = self.inside(depth, times, threads)
-            result = np.where(found >= 0, found, result)
+        for moments, spans in self.levels(times, threads):
+            result[moments] = spans
         return result
 
     def device_ns(self, kernels: pd.DataFrame, launches: Launches) -> Times:
-        """Time in which at least one kernel launched inside each span ran.
-
-        Spans of one depth and thread are disjoint, so at each depth a kernel belongs to one span at most.
-        """
+        """Time in which at least one kernel launched inside each span ran."""
         total = np.zeros(len(self._start), np.int64)
         ran = np.flatnonzero((kernels["end_ns"] > kernels["start_ns"]).to_numpy())
         start, end = kernels["start_ns"].to_numpy()[ran], kernels["end_ns"].to_numpy()[ran]
-        times, threads = launches.start_ns[ran], launches.thread_id[ran]
-        for depth in range(int(self.depth.max(initial=-1)) + 1):
-            span = self.inside(depth, times, threads)
-            hit = span >= 0
-            if hit.any():
-                total += grouped_union(span[hit], start[hit], end[hit], len(total))
+        for launched, spans in self.levels(launches.start_ns[ran], launches.thread_id[ran]):
+            own, group = np.unique(spans, return_inverse=True)
+            total[own] = grouped_union(group.reshape(-1), start[launched], end[launched], len(own))
         return total
 
 
