@@ -1,7 +1,9 @@
 """Record every copy between host and device that goes through a method of Tensor.
 
 Tensor's methods are patched rather than a dispatch mode entered: a mode costs half of a small model's time. What
-Tensor's methods do not see (copies inside C++ operators) is in the device's own record.
+Tensor's methods do not see (``torch.tensor(..., device=...)``, copies inside C++ operators) is in the device's own
+record. ``torch.tensor`` and its kin must not be patched: ``torch.device("meta")`` as a context, which loads models,
+knows them by identity and remembers what it saw.
 """
 
 from __future__ import annotations
@@ -27,7 +29,6 @@ _METHODS: dict[str, crossing.Predicate] = {
     "__setitem__": crossing.setitem,
     **dict.fromkeys(_TO_HOST, crossing.to_host),
 }
-_FACTORIES = ("tensor", "as_tensor", "asarray")
 
 
 class CopyTimer(Protocol):
@@ -60,12 +61,9 @@ class CopyRecorder:
         self._devices: dict[torch.device, int] = {}
 
     def install(self, patches: Patches) -> None:
-        """Patch Tensor's copying methods and torch's factories."""
+        """Patch Tensor's copying methods."""
         for name, crosses in _METHODS.items():
             self._install_method(patches, name, crosses)
-        self._install_factory(patches, torch.Tensor, "new_tensor", source_at=1)
-        for name in _FACTORIES:
-            self._install_factory(patches, torch, name, source_at=0)
 
     def _install_method(self, patches: Patches, name: str, crosses: crossing.Predicate) -> None:
         local = self._recorder.local
@@ -121,33 +119,6 @@ class CopyRecorder:
         if sample is not None and self._probe is not None:
             self._probe.after(copy_id, sample)
         return result
-
-    def _install_factory(self, patches: Patches, owner: Any, name: str, source_at: int) -> None:
-        recorder = self._recorder
-        local, clock = recorder.local, recorder.clock
-        operation = recorder.intern(f"Tensor.{name}" if owner is torch.Tensor else f"torch.{name}")
-
-        def make(original: Callable[..., Any]) -> Callable[..., Any]:
-            def call(*args: Any, **kwargs: Any) -> Any:
-                # A compiler that traces this must see the original alone.
-                if torch.compiler.is_compiling() or local.copying:
-                    return original(*args, **kwargs)
-                local.copying = True
-                try:
-                    start = clock()
-                    result = original(*args, **kwargs)
-                    end = clock()
-                finally:
-                    local.copying = False
-                source = args[source_at] if len(args) > source_at else None
-                if crossing.factory(result, source) and result.nbytes:
-                    host = source if isinstance(source, torch.Tensor) else None
-                    self._write(operation, host, result, result.nbytes, start, end, True, False)
-                return result
-
-            return call
-
-        patches.wrap(owner, name, make)
 
     def _write(
         self,

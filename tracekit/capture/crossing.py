@@ -46,10 +46,3 @@ def setitem(tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any])
     """``tensor[index] = value``; a 0-dimensional host value travels as a kernel's argument, not as a copy."""
     value = args[1]
     return isinstance(value, torch.Tensor) and value.dim() > 0 and copy_(tensor, (value,), kwargs)
-
-
-def factory(result: Any, source: Any) -> bool:
-    """``torch.tensor(source, device=...)`` and its kin, told from what came out."""
-    if not isinstance(result, torch.Tensor) or result.is_cpu or result.is_meta:
-        return False
-    return not isinstance(source, torch.Tensor) or source.is_cpu

@@ -67,17 +67,22 @@ class KinetoActivity(DeviceActivity):
         self._marks: list[tuple[int, int]] = []
         self._events_before = 0
 
-    def works(self) -> bool:
-        """Open and close one window around a small copy and kernel: CUPTI is refused when their records are missing.
+    def refusal(self) -> str:
+        """Why CUPTI gives no records here; empty when it does.
 
-        This also pays CUPTI's start-up, which would otherwise land in the first step.
+        Opens and closes a window around a small copy and a kernel, whose records must be in it. This also pays CUPTI's
+        start-up, which would otherwise land in the first step.
         """
-        with torch.cuda.device(self._device_index):
-            self._open()
-            torch.ones(8).cuda().add_(1)
-            events, _ = self._stop()
-        seen = {event.cat for event in events}
-        return {"gpu_memcpy", "kernel"} <= seen
+        try:
+            with torch.cuda.device(self._device_index):
+                self._open()
+                torch.ones(8).cuda().add_(1)
+                events, _ = self._stop()
+        except RuntimeError as error:
+            return str(error).splitlines()[0]
+        if {"gpu_memcpy", "kernel"} <= {event.cat for event in events}:
+            return ""
+        return "its window is empty: another profiler may hold it, or the driver reserves it for administrators"
 
     def prime(self) -> None:
         """Open a window for what is copied at set-up."""

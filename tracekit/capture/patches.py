@@ -37,19 +37,34 @@ class Patches:
         self._known.add((id(owner), name))
         self._replaced.append((owner, name, own, replacement))
 
+    def suspend(self) -> None:
+        """Put the originals back for a while; calls that are under way finish as they began."""
+        for owner, name, own, _ in reversed(self._replaced):
+            _restore(owner, name, own)
+
+    def resume(self) -> None:
+        """Undo `suspend`."""
+        for owner, name, _, replacement in self._replaced:
+            setattr(owner, name, replacement)
+
     def remove(self) -> list[str]:
         """Restore everything. Returns the names that somebody else has replaced since, which are left alone."""
         foreign = []
         while self._replaced:
             owner, name, own, replacement = self._replaced.pop()
-            if vars(owner).get(name, _MISSING) is not replacement:
-                foreign.append(f"{getattr(owner, '__name__', owner)}.{name}")
-            elif own is _MISSING:
-                delattr(owner, name)
+            if vars(owner).get(name, _MISSING) is replacement:
+                _restore(owner, name, own)
             else:
-                setattr(owner, name, own)
+                foreign.append(f"{getattr(owner, '__name__', owner)}.{name}")
         self._known.clear()
         return foreign
+
+
+def _restore(owner: Any, name: str, own: object) -> None:
+    if own is _MISSING:
+        delattr(owner, name)
+    else:
+        setattr(owner, name, own)
 
 
 def defining_class(cls: type, name: str) -> type | None:

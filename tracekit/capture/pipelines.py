@@ -132,6 +132,9 @@ class PipelineRecorder:
         recorder = self._recorder
 
         def maybe_free_model_hooks(pipeline: Any) -> Any:
+            # Only model offload leaves something to free at a run's end; diffusers keeps its hooks in _all_hooks.
+            if not getattr(pipeline, "_all_hooks", None):
+                return original(pipeline)
             with recorder.span(SpanKind.OFFLOAD, "maybe_free_model_hooks"):
                 return original(pipeline)
 

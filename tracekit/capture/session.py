@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -23,7 +23,15 @@ from tracekit.capture.registry import ModuleRegistry
 from tracekit.capture.runtime import install_runtime
 from tracekit.model import SpanKind
 
-WhenImported = Callable[[str, Callable[[ModuleType], None]], object]
+
+class Awaited(Protocol):
+    """A callback that waits for a module's import."""
+
+    def remove(self) -> None:
+        """Wait no more."""
+
+
+WhenImported = Callable[[str, Callable[[ModuleType], None]], Awaited]
 """Calls back right after a module was imported, or at once if it is already."""
 
 
@@ -64,8 +72,7 @@ class Session:
         self._onloads = OnloadRecorder(recorder, self._registry)
         self._pipelines = PipelineRecorder(self._patches, recorder, self._registry, self)
         self._collectors: list[Collector] = []
-        self._runtime_of: list[ModuleType] = []
-        self._handles: list[object] = []
+        self._handles: list[Awaited] = []
         self._runs_open = 0
 
     def add(self, collector: Collector) -> None:
@@ -83,7 +90,6 @@ class Session:
 
     def watch_device(self, module: ModuleType, sample_memory: Callable[[], None] | None = None) -> None:
         """Record calls of torch's module for the device (``torch.cuda``); sample its memory at each onload's end."""
-        self._runtime_of.append(module)
         install_runtime(self._patches, self.recorder, module)
         self._onloads.sample_memory = sample_memory
 
@@ -92,8 +98,6 @@ class Session:
         install_forwards(self._patches, self.recorder, self._registry)
         self._copies.install(self._patches)
         self._onloads.install_torch(self._patches)
-        for module in self._runtime_of:
-            install_runtime(self._patches, self.recorder, module)
         pipelines, onloads, patches = self._pipelines, self._onloads, self._patches
         for name, install in {
             "accelerate.hooks": lambda module: onloads.install_accelerate(patches, module),
@@ -109,19 +113,17 @@ class Session:
         self._pipelines.watch(pipeline)
 
     def pause(self) -> None:
-        """Take every patch off; what is registered stays known."""
-        self._patches.remove()
+        """Take every patch off for a while; what is registered stays known."""
+        self._patches.suspend()
 
     def resume(self) -> None:
         """Put the patches on again."""
-        self.start()
+        self._patches.resume()
 
     def stop(self) -> None:
         """Take everything off and write what is outstanding."""
         for handle in self._handles:
-            cancel = getattr(handle, "cancel", None)
-            if cancel is not None:
-                cancel()
+            handle.remove()
         self._handles.clear()
         foreign = self._patches.remove()
         if foreign:

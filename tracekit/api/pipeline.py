@@ -1,0 +1,62 @@
+"""Profile a pipeline that tracekit loads, offloads and calls itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tracekit.api.options import CaptureOptions
+from tracekit.api.recording import OnProgress, Recording
+from tracekit.api.run import Run
+
+if TYPE_CHECKING:
+    from tracekit.offload.options import OffloadOptions
+    from tracekit.workload.call import CallOptions
+
+
+def profile_pipeline(
+    name: str,
+    *,
+    offload: OffloadOptions,
+    call: CallOptions,
+    dtype: str | None = None,
+    runs: int = 1,
+    capture: CaptureOptions,
+    on_progress: OnProgress | None = None,
+) -> Run:
+    """Load `name` (a hub id, a folder, ``synthetic:NAME``), apply the offload mode, call the pipeline `runs` times.
+
+    Raises:
+        UsageError: something asked for cannot be; no folder is left behind.
+        MissingError: there is no such device, or no compiler for the emulated one.
+    """
+    from tracekit.device.choice import prepare_device, resolve_device
+    from tracekit.offload.apply import apply_offload
+    from tracekit.offload.fits import check_fits
+    from tracekit.offload.options import check_options
+    from tracekit.workload.call import build_call
+    from tracekit.workload.pipeline import find_folder, load_pipeline
+    from tracekit.workload.quiet import no_step_bar
+
+    device = resolve_device(capture.device)
+    check_options(offload, device.torch_device, capture.vram_bytes)
+    recording = Recording(capture, name, offload.manifest(), on_progress)
+    folder = find_folder(name)
+    prepare_device(device, capture.vram_bytes, capture.link_gbps)
+    with recording:
+        recording.use_device(device)
+        session = recording.session
+        session.on_first_run = recording.note_pipeline
+        with session.setup("load"):
+            pipeline = load_pipeline(str(folder), dtype)
+        check_fits(pipeline, offload, capture.vram_bytes)
+        arguments = build_call(pipeline, folder, call, device.torch_device)
+        recording.manifest.call = {
+            key: value for key, value in arguments.items() if isinstance(value, str | int | float | bool | None)
+        }
+        session.register(pipeline)
+        session.watch(pipeline)
+        apply_offload(pipeline, offload, device.torch_device, session.setup)
+        with no_step_bar(pipeline):
+            for _ in range(runs):
+                pipeline(**build_call(pipeline, folder, call, device.torch_device))
+    return recording.run
