@@ -15,7 +15,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-MAX_EXACT_US = 2**53 / 1000  # beyond it a double no longer tells every nanosecond
+MAX_EXACT_US = 2**42  # beyond it a double of microseconds, times 1000, no longer rounds to every nanosecond
 MAX_DEPTH = 511
 _ESCAPE = re.compile(rb'(?<!\\)(?:\\\\)*\\(u[0-9a-fA-F]{4}|[^"\\u/])')
 

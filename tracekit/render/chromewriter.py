@@ -32,8 +32,8 @@ from tracekit.render.jsontext import (
 )
 
 ROWS_AT_ONCE = 32_768
-MAX_RELATIVE_NS = 2**53
-"""Below this (104 days), microseconds with three decimals survive a double exactly."""
+MAX_RELATIVE_NS = 2**42 * 1000
+"""Below this (51 days), a double of microseconds is off by less than a quarter of a nanosecond, which rounds away."""
 _GZIP = 31  # zlib's window bits for a gzip header, whose time it leaves at 0: the same events give the same bytes
 _GZIP_LEVEL = 1  # traces shrink eightfold at level 1 already; level 3 takes twice the time for 1% less
 
@@ -174,7 +174,7 @@ class ChromeTraceWriter:
     def _relative(self, times_ns: Ints) -> Ints:
         relative = times_ns.astype(np.int64) - self._base_ns
         if len(relative) and not (relative.min() >= 0 and relative.max() < MAX_RELATIVE_NS):
-            raise ValueError("a time before the trace's start, or 104 days after it")
+            raise ValueError("a time before the trace's start, or 51 days after it")
         return relative
 
     def _write(self, data: bytes | memoryview) -> None:
