@@ -106,7 +106,7 @@ class CopyRecorder:
             local.copying = False
         other = tensor if into else result if isinstance(result, torch.Tensor) else None
         host, remote = (source, other) if to_device and other is not None else (other, source)
-        non_blocking = bool(kwargs.get("non_blocking"))
+        non_blocking = bool(kwargs.get("non_blocking", next((a for a in args[1:] if isinstance(a, bool)), False)))
         # A blocking copy converts on the host, so that the link carries the device's dtype; a non-blocking one on the
         # device (torch's copy_kernel_cuda).
         item_bytes = (host if non_blocking and host is not None else remote).element_size()

@@ -1,5 +1,5 @@
-// Copies between host and device, taken apart as CUDA takes them: convert and gather on the source's side, one memcpy
-// over the link, scatter on the destination's side.
+// Copies between host and device, taken apart as CUDA takes them: gather on the source's side, one memcpy over the link,
+// scatter on the destination's side, and convert where CUDA does.
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
@@ -54,19 +54,25 @@ void copy_with_kernel(const at::Tensor& source, const at::Tensor& destination) {
   }
 }
 
-void copy_through_staging(Direction direction, const at::Tensor& source, const at::Tensor& destination) {
+// CUDA converts on the host in a blocking copy, to spare device memory, and on the device in a non-blocking one (torch's
+// copy_kernel_cuda): so the link carries the device's dtype, or the host's.
+void copy_through_staging(
+    Direction direction, const at::Tensor& source, const at::Tensor& destination, bool non_blocking) {
+  const bool source_on_host = direction == Direction::kHostToDevice;
+  const auto carried = (source_on_host == non_blocking) ? source.scalar_type() : destination.scalar_type();
   const auto dense_source =
-      source.to(destination.scalar_type()).resolve_conj().resolve_neg().expand_as(destination).contiguous();
-  const bool needs_scatter = !destination.is_contiguous() || has_lazy_bits(destination);
+      source.to(carried).resolve_conj().resolve_neg().expand_as(destination).contiguous();
+  const bool needs_scatter =
+      !destination.is_contiguous() || has_lazy_bits(destination) || destination.scalar_type() != carried;
   const auto dense_destination =
-      needs_scatter ? at::empty(destination.sizes(), destination.options()) : destination;
+      needs_scatter ? at::empty(destination.sizes(), destination.options().dtype(carried)) : destination;
   transfer_tensor(direction, dense_source, dense_destination);
   if (needs_scatter) {
     destination.copy_(dense_destination);
   }
 }
 
-at::Tensor copy_from(const at::Tensor& source, const at::Tensor& destination, bool /*non_blocking*/) {
+at::Tensor copy_from(const at::Tensor& source, const at::Tensor& destination, bool non_blocking) {
   if (destination.numel() == 0) {
     return destination;
   }
@@ -76,7 +82,7 @@ at::Tensor copy_from(const at::Tensor& source, const at::Tensor& destination, bo
   } else if (direction == Direction::kDeviceToDevice) {
     copy_with_kernel(source, destination);
   } else {
-    copy_through_staging(direction, source, destination);
+    copy_through_staging(direction, source, destination, non_blocking);
   }
   return destination;
 }
