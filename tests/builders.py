@@ -63,7 +63,7 @@ def make_frame(table: Table, rows: Iterable[Row]) -> pd.DataFrame:
     )
 
 
-def make_manifest(device: str = "cuda", **changes: Any) -> Manifest:
+def make_manifest(kind: str = "cuda", **changes: Any) -> Manifest:
     """A complete manifest of a sequential Flux run on ``cuda`` or ``emulated``, with any field changed."""
     devices = {
         "cuda": DeviceInfo(
@@ -85,12 +85,12 @@ def make_manifest(device: str = "cuda", **changes: Any) -> Manifest:
         },
         "call": {"steps": 3, "height": 64, "width": 64, "seed": 0},
         "offload": OffloadInfo(mode="sequential"),
-        "device": devices[device],
+        "device": devices[kind],
         "machine": MachineInfo(cpu="a CPU", cores=16, ram_bytes=128 * 2**30, kernel="6.1", python="3.12"),
         "versions": {"torch": "2.13.0", "diffusers": "0.42.1"},
         "clock": ClockInfo(monotonic_ns=START_NS, epoch_ns=1_735_786_000_000_000_000, alignment_error_ns=2_000),
         "process_id": THREAD,
-        "activity": "cupti" if device == "cuda" else "emulated",
+        "activity": "cupti" if kind == "cuda" else "emulated",
     }
     return Manifest(**(fields | changes))
 

@@ -15,6 +15,8 @@ def module_rows(timeline: Timeline, activity: Activity) -> list[ModuleRow]:
     A module's n-th onload is the n-th copy of each of its parameters, whichever hook brought them.
     """
     onloads = _onloads(timeline.copies, activity)
+    if onloads.empty:
+        return []
     first = onloads[onloads["onload"] == 0].set_index("fqn")
     total = onloads.groupby("fqn").agg(
         onloads=("onload", "size"), h2d_bytes=("size_bytes", "sum"), exposed_ns=("exposed_ns", "sum")

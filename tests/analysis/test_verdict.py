@@ -1,0 +1,224 @@
+"""What the verdict and the advice say, from summaries made for one claim each."""
+
+import msgspec
+import pytest
+from builders import build_run, make_manifest
+
+from tracekit.analysis import build_timeline, summarize
+from tracekit.analysis.advice import next_steps
+from tracekit.analysis.verdict import verdict
+from tracekit.model import ColdWarm, DeviceInfo, ModuleRow, OffloadInfo, StepRow, Summary
+from tracekit.units import GIB
+
+MS = 1_000_000
+
+
+def step(index, exposed, compute, rest, hidden=0, own=0, run=0) -> StepRow:
+    """A step from milliseconds."""
+    copy = (exposed + hidden) * MS
+    return StepRow(
+        run_index=run, step_index=index, wall_ns=(exposed + compute + rest) * MS, copy_count=10, h2d_bytes=8 * copy,
+        d2h_bytes=0, h2d_ns=copy, copy_ns=copy, exposed_copy_ns=exposed * MS, compute_ns=compute * MS,
+        rest_ns=rest * MS, tracekit_ns=own * MS,
+    )  # fmt: skip
+
+
+def cold_warm(first_ms, *warm_ms) -> ColdWarm:
+    walls = sorted(ms * MS for ms in warm_ms)
+    return ColdWarm(
+        first_step_ns=first_ms * MS, warm_step_ns=walls[len(walls) // 2] if walls else None,
+        warm_min_ns=min(walls, default=None), warm_max_ns=max(walls, default=None), warm_samples=len(walls),
+        first_copy_ns=0, warm_copy_ns=None, first_h2d_bytes=0, warm_h2d_bytes=None,
+    )  # fmt: skip
+
+
+def summary(*steps: StepRow, **changes) -> Summary:
+    module = ModuleRow(
+        fqn="transformer.a", module_class="Linear", onloads=2, weight_bytes=GIB, h2d_bytes=10**9, exposed_ns=9,
+        compute_ns=9, first_ns=9, warm_ns=9,
+    )  # fmt: skip
+    fields = {
+        "path": "runs/x", "workload": "synthetic:flux-tiny", "pipeline_class": "FluxPipeline", "mode": "sequential",
+        "device_name": "H100", "emulated": False, "activity": "cupti", "complete": True, "incomplete_reason": "",
+        "verdict": "", "denoisers": ["transformer"], "total_ns": 1, "setup_ns": 0, "h2d_bytes": 10**9, "d2h_bytes": 0,
+        "h2d_bytes_by_memory": {"mmap": 10**9}, "peak_allocated_bytes": GIB, "peak_reserved_bytes": GIB,
+        "steps": list(steps), "phases": [], "modules": [module], "unattributed_copies": 0, "device_only_copies": 0,
+        "cold_warm": cold_warm(*(s.wall_ns // MS for s in steps)) if steps else None, "warnings": [], "next_steps": [],
+    }  # fmt: skip
+    return Summary(**(fields | changes))
+
+
+COLD = step(0, 300, 20, 80)
+COPYING = (COLD, step(1, 58, 11, 31), step(2, 62, 11, 27))
+
+
+def test_copying_most():
+    assert verdict(summary(*COPYING)) == (
+        "Copying weights takes 60% of a warm step (58% to 62% in 2 steps), computing 11%, and 29% is neither. "
+        "Step 1 took 400 ms, 4.0 times the median of 2 later steps (100 ms)."
+    )
+
+
+def test_percentages_add_up_as_printed():
+    assert "takes 56% of a warm step, computing 34%, and 10% is neither" in verdict(
+        summary(COLD, step(1, 556, 336, 108))
+    )
+    assert "(56% in each of 2), computing 34%, and 10%" in verdict(
+        summary(COLD, step(1, 556, 336, 108), step(2, 556, 336, 108))
+    )
+
+
+def test_weights_that_stay():
+    said = verdict(summary(step(0, 90, 5, 5), step(1, 1, 90, 9), mode="resident"))
+    assert said.startswith("Weights stay on the device: copies take 1% of a warm step, and computing 90%.")
+    said = verdict(summary(step(0, 90, 5, 5), step(1, 0, 90, 10)))
+    assert said.startswith("Weights stay on the device: nothing is copied in a warm step, and computing 90%.")
+
+
+def test_hidden_copies():
+    said = verdict(summary(COLD, step(1, 3, 90, 7, hidden=80)))
+    assert said.startswith(
+        "Copying is hidden behind computing: copies are under way for 83% of a warm step, "
+        "and only 3% of it has no kernel beside them; computing 90%."
+    )
+
+
+def test_computing_most():
+    said = verdict(summary(COLD, step(1, 20, 70, 10)))
+    assert said.startswith(
+        "Computing takes 70% of a warm step, copying weights that no kernel hides 20%, and 10% is neither."
+    )
+
+
+def test_neither_most():
+    said = verdict(summary(COLD, step(1, 30, 15, 55)))
+    assert said.startswith("For 55% of a warm step neither a copy nor a kernel runs (Python, allocation, waiting); ")
+
+
+def test_copies_of_other_things_are_not_called_weights():
+    assert verdict(summary(*COPYING, modules=[])).startswith("Copying takes 60%")
+
+
+@pytest.mark.parametrize(
+    ("cold", "says"),
+    [
+        (cold_warm(400, 90, 100, 110), "Step 1 took 400 ms, 4.0 times the median of 3 later steps (100 ms)."),
+        (cold_warm(1420, 100), "Step 1 took 1.42 s, 14 times the one later step (100 ms)."),
+        (
+            cold_warm(105, 90, 100, 110),
+            "Step 1 took 105 ms, no more than the median of 3 later steps (100 ms): no cold",
+        ),
+        (cold_warm(80, 90, 100, 110), "no cold start shows."),
+        (cold_warm(104, 100, 100), "no cold start shows."),
+        (cold_warm(400), "There is no warm sample: only one step was recorded."),
+    ],
+)
+def test_step_1(cold, says):
+    assert says in verdict(summary(*COPYING, cold_warm=cold))
+
+
+def test_a_single_step_is_not_called_warm():
+    said = verdict(summary(COLD))
+    assert said == (
+        "Copying weights takes 75% of step 1, computing 5%, and 20% is neither. "
+        "There is no warm sample: only one step was recorded."
+    )
+
+
+def test_set_up_is_named_where_it_is_longer_than_step_1():
+    assert verdict(summary(*COPYING, setup_ns=26_500 * MS)).endswith("Set-up took 26.5 s.")
+    assert "Set-up" not in verdict(summary(*COPYING, setup_ns=399 * MS))
+
+
+def test_tracekits_own_work_is_named_where_it_shows():
+    assert "tracekit's own work took 8% of it." in verdict(summary(COLD, step(1, 60, 11, 29, own=8)))
+    assert "own work" not in verdict(summary(COLD, step(1, 60, 11, 29, own=2)))
+
+
+def test_incomplete_emulated_and_without_kernels_are_said():
+    said = verdict(summary(*COPYING, complete=False, incomplete_reason="interrupted (Ctrl-C)", emulated=True))
+    assert said.startswith("This profile is incomplete: interrupted (Ctrl-C). Copying weights takes")
+    assert said.endswith("The device is emulated: its times are this machine's memory and disk, not a GPU's.")
+    blind = (step(0, 300, 0, 100), step(1, 60, 0, 40))
+    said = verdict(summary(*blind, activity="cuda-events"))
+    assert said.startswith("Copying weights takes 60% of a warm step; computing was not recorded.")
+    said = verdict(summary(*blind, activity="none"))
+    assert said.startswith("Copying weights takes 60% of a warm step (as the host saw it); computing was not recorded.")
+    # A killed run's device records are lost with its CUPTI window.
+    assert "computing was not recorded" in verdict(summary(*blind, activity="cupti"))
+
+
+def advice(run: Summary, weights=None, command="tracekit profile synthetic:flux-tiny --offload sequential", **changes):
+    device = DeviceInfo(kind="cuda", name="H100", torch_device="cuda:0", cap_bytes=12 * GIB)
+    fields = {"offload": OffloadInfo(mode=run.mode), "device": device, "command": command.split()} | changes
+    return next_steps(run, make_manifest(**fields), weights or {"transformer": 24 * GIB, "vae": GIB})
+
+
+def test_advice_for_sequential_with_room_on_the_device():
+    assert advice(summary(*COPYING)) == [
+        "11.0 GiB of the device's 12.0 GiB were never used; weights that stay there are not copied: "
+        "tracekit profile synthetic:flux-tiny --offload partial --resident-gib 9",
+        "100% of the bytes come from pageable memory, at 8.00 GB/s when warm; page-locked memory copies faster: "
+        "tracekit profile synthetic:flux-tiny --offload sequential --host-memory pinned",
+        "Kernels hide 0% of the copy time; a stream copies ahead while they run: "
+        "tracekit profile synthetic:flux-tiny --offload group --stream",
+    ]
+
+
+def test_advice_takes_the_simplest_mode_that_fits():
+    assert "--offload resident" in advice(summary(*COPYING), {"transformer": 5 * GIB, "vae": GIB})[0]
+    assert "--offload model" in advice(summary(*COPYING), {"transformer": 9 * GIB, "vae": 3 * GIB})[0]
+    full = summary(*COPYING, peak_reserved_bytes=12 * GIB)
+    assert not any("never used" in line for line in advice(full))
+
+
+def test_advice_counts_what_partial_keeps_already():
+    offload = OffloadInfo(mode="partial", options={"resident_bytes": 4 * GIB})
+    run = summary(*COPYING, mode="partial", peak_reserved_bytes=6 * GIB)
+    command = "tracekit profile x --offload=partial --resident-gib 4 --output runs/a --force --steps 4"
+    assert advice(run, command=command, offload=offload)[0].endswith(
+        "tracekit profile x --steps 4 --offload partial --resident-gib 9"
+    )
+
+
+def test_no_advice_without_evidence():
+    assert advice(summary(COLD, step(1, 10, 80, 10))) == []
+    assert advice(summary(*COPYING, activity="none")) != advice(summary(*COPYING))
+    pinned = advice(summary(*COPYING, h2d_bytes_by_memory={"pinned": 10**9}))
+    assert not any("page-locked" in line for line in pinned)
+    hidden = advice(summary(COLD, step(1, 40, 50, 10, hidden=30)))
+    assert not any("--stream" in line for line in hidden)
+
+
+def test_the_emulated_device_is_advised_only_what_it_can_do():
+    device = DeviceInfo(kind="emulated", name="emulated", torch_device="emulated:0")
+    assert advice(summary(*COPYING, emulated=True), device=device) == [
+        "Model offload copies each component once a run instead of once a step, where 24.0 GiB of device memory can "
+        "hold the largest: tracekit profile synthetic:flux-tiny --offload model"
+    ]
+
+
+def test_more_samples_are_advised_where_they_are_missing():
+    assert advice(summary(COLD))[0] == (
+        "One step has nothing warm to compare with: tracekit profile synthetic:flux-tiny --offload sequential --steps 4"
+    )
+    run = summary(*COPYING)
+    once = msgspec.structs.replace(run.modules[0], fqn="vae.conv_in", warm_ns=None, first_ns=100)
+    assert advice(summary(*COPYING, modules=[*run.modules, once]))[-1] == (
+        "The weights of vae were onloaded once, so they have no warm sample: "
+        "tracekit profile synthetic:flux-tiny --offload sequential --runs 2"
+    )
+
+
+def test_users_scripts_are_advised_in_terms_of_their_code():
+    run = summary(*COPYING, mode="script")
+    lines = advice(run, command="tracekit profile mine.py --steps 3", offload=OffloadInfo(mode="script"))
+    assert lines
+    assert all("in your code, " in line for line in lines)
+
+
+def test_a_built_run_says_what_was_built():
+    built = summarize(build_timeline(build_run(steps=4)))
+    assert built.verdict.startswith("Copying weights takes 87% of a warm step (87% in each of 3), computing 8%")
+    assert "4.5 times the median of 3 later steps" in built.verdict
+    assert built.next_steps
