@@ -78,7 +78,7 @@ SMALL = Recipe(
         "vae": image_vae((64, 128, 256, 256), layers=2, groups=32, **_VAE_LATENTS),
     },
     dtype="bfloat16",
-    call={"height": 256, "width": 256, "num_inference_steps": 4, "max_sequence_length": 256},
+    call={"height": 256, "width": 256, "num_inference_steps": 4, "max_sequence_length": 128},
 )
 DEV = Recipe(
     summary="FLUX.1-dev's full shapes, T5-XXL included, about 34 GB in bfloat16",
