@@ -75,6 +75,13 @@ def test_weights_that_stay():
     assert said.startswith("Weights stay on the device: nothing is copied in a warm step, and computing 90%.")
 
 
+def test_weights_that_are_copied_quickly_are_not_said_to_stay():
+    streamed = msgspec.structs.replace(step(1, 1, 90, 9), h2d_bytes=GIB)
+    assert verdict(summary(step(0, 90, 5, 5), streamed)).startswith(
+        "Computing takes 90% of a warm step, copying weights that no kernel hides 1%, and 9% is neither."
+    )
+
+
 def test_hidden_copies():
     said = verdict(summary(COLD, step(1, 3, 90, 7, hidden=80)))
     assert said.startswith(
@@ -208,6 +215,19 @@ def test_more_samples_are_advised_where_they_are_missing():
         "The weights of vae were onloaded once, so they have no warm sample: "
         "tracekit profile synthetic:flux-tiny --offload sequential --runs 2"
     )
+
+
+@pytest.mark.parametrize(
+    ("command", "again"),
+    [
+        ("/venv/bin/tracekit profile x", "tracekit profile x --steps 4"),
+        ("python -m tracekit profile x --steps=1", "tracekit profile x --steps 4"),
+        ("python /venv/bin/tracekit profile x --steps 1 --stream", "tracekit profile x --stream --steps 4"),
+        ("python mine.py", "in your code, run more steps"),
+    ],
+)
+def test_the_command_is_found_however_tracekit_was_started(command, again):
+    assert advice(summary(COLD), command=command)[0].endswith(": " + again)
 
 
 def test_users_scripts_are_advised_in_terms_of_their_code():

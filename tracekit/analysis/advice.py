@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from collections.abc import Mapping
+from pathlib import PurePath
 
 from tracekit.analysis.verdict import Shares, knows_kernels, warm_steps
 from tracekit.model import HostMemory, Manifest, Summary
@@ -105,11 +107,11 @@ def _fewer_copies(summary: Summary, manifest: Manifest, weight_bytes: Mapping[st
 
 def _again(manifest: Manifest, replaced: tuple[str, ...], options: str, in_code: str) -> str:
     """The command that was profiled, with other options; `in_code` where the user's own code set the run up."""
-    command = manifest.command
-    if manifest.offload.mode == "script" or len(command) < 3 or command[1] != "profile":
+    arguments = _profile_arguments(manifest.command)
+    if manifest.offload.mode == "script" or not arguments:
         return f"in your code, {in_code}"
     kept, is_value = [], False
-    for word in command[2:]:
+    for word in arguments:
         if is_value:
             is_value = False
         elif word.partition("=")[0] in (*replaced, *_OUTPUT_OPTIONS):
@@ -117,3 +119,11 @@ def _again(manifest: Manifest, replaced: tuple[str, ...], options: str, in_code:
         else:
             kept.append(word)
     return shlex.join(["tracekit", "profile", *kept, *options.split()])
+
+
+def _profile_arguments(command: list[str]) -> list[str]:
+    """What follows `tracekit profile` in a command line, however tracekit was started; empty where it is another's."""
+    for index, (before, word) in enumerate(itertools.pairwise(command)):
+        if word == "profile" and PurePath(before).name in ("tracekit", "__main__.py"):
+            return command[index + 2 :]
+    return []

@@ -84,11 +84,11 @@ def _where_time_goes(summary: Summary, shares: Shares, step: str) -> str:
         kind = "" if summary.activity == "cuda-events" else " (as the host saw it)"
         return f"{copying.capitalize()} takes {_percent(shares.copy)} of {step}{kind}; computing was not recorded."
     computing = f"computing {_percent(shares.compute)}"
-    if shares.copy < _SLIGHT:
+    if shares.copy < _SLIGHT and _weights_stay(summary):
         copied = f"copies take {_percent(shares.copy)} of {step}" if shares.copy else f"nothing is copied in {step}"
         return f"Weights stay on the device: {copied}, and {computing}."
     exposed = f"{_percent(shares.exposed)} of {step}{_spread(shares)}"
-    if shares.exposed < _SLIGHT:
+    if shares.exposed < _SLIGHT <= shares.copy:
         under_way = _percent(shares.copy)
         return (
             f"Copying is hidden behind computing: copies are under way for {under_way} of {step}, "
@@ -122,6 +122,16 @@ def _first_step(summary: Summary) -> str:
     if cold.first_step_ns <= cold.warm_max_ns or ratio < 1 + _SLIGHT:
         return f"{first}, no more than {later}: no cold start shows."
     return f"{first}, {ratio:.1f} times {later}." if ratio < 10 else f"{first}, {ratio:.0f} times {later}."
+
+
+def _weights_stay(summary: Summary) -> bool:
+    """Whether a step copies next to nothing of what the denoiser's modules weigh."""
+    steps = warm_steps(summary.steps) or summary.steps
+    copied = sum(step.h2d_bytes for step in steps) / len(steps)
+    weights = sum(
+        module.weight_bytes for module in summary.modules if module.fqn.partition(".")[0] in summary.denoisers
+    )
+    return weights == 0 or copied < _SLIGHT * weights
 
 
 def _mostly_weights(summary: Summary) -> bool:
