@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from tracekit.errors import UsageError
 from tracekit.offload.setup import SetupSpans
-from tracekit.offload.weights import components, tensors
+from tracekit.offload.weights import components, memory_key, tensors
 
 
 def remove_former(pipeline: Any, setup: SetupSpans) -> None:
@@ -30,8 +30,23 @@ def remove_former(pipeline: Any, setup: SetupSpans) -> None:
             raise UsageError(f"{name} is group-offloaded already, which diffusers cannot undo: load the pipeline anew")
     with setup("remove former hooks"), refusals("to take off what was applied before"):
         pipeline.remove_all_hooks()
+        _retie(parts.values())
         if any(tensor.device.type != "cpu" for part in parts.values() for tensor in tensors(part)):
             pipeline.to("cpu", silence_dtype_warnings=True)
+
+
+def _retie(parts: Iterable[nn.Module]) -> None:
+    """Make tied weights one parameter again: accelerate's hooks give every owner one of its own back, on one memory.
+
+    As separate parameters they would be moved to the device once for each owner.
+    """
+    first: dict[Hashable, nn.Parameter] = {}
+    for part in parts:
+        for owner in part.modules():
+            for name, parameter in list(owner.named_parameters(recurse=False)):
+                tied = first.setdefault(memory_key(parameter), parameter)
+                if tied is not parameter:
+                    setattr(owner, name, tied)
 
 
 @contextmanager
