@@ -58,6 +58,7 @@ def test_sums_close_whatever_overlaps(copies, kernels, own, ends):
     denoise = next(phase for phase in summary.phases if phase.phase == "denoise")
     for figure in ("wall_ns", "copy_ns", "compute_ns", "rest_ns", "copy_count", "h2d_bytes", "d2h_bytes"):
         assert getattr(denoise, figure) == sum(getattr(step, figure) for step in summary.steps)
+    assert sum(phase.wall_ns for phase in summary.phases if phase.phase != "setup") == 300
     assert summary.h2d_bytes == 10 * ((len(copies) + 1) // 2)
     assert sum(phase.copy_count for phase in summary.phases) == len(copies)
 
