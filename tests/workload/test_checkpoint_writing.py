@@ -133,6 +133,10 @@ def test_a_denoiser_alone_runs_with_its_ready_embeddings(tmp_path):
         latents = pipeline(**call)[0]
     assert latents.shape == (1, 16, 64)
     assert torch.isfinite(latents).all()
+    # Pipelines do not move what they are given, so it can be asked for on the device.
+    placed = build_call(pipeline, None, CallOptions(steps=1), device="meta")
+    assert {placed[name].device.type for name in recipe.embeddings} == {"meta"}
+    assert placed["generator"].device.type == "cpu"
     with pytest.raises(UsageError, match="no text encoder"):
         build_call(pipeline, None, CallOptions(prompt="a cat"))
 
@@ -217,6 +221,17 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
 
     with pytest.raises(UsageError, match="the disk became full"):
         fill(tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_any_other_error_passes_through(tmp_path):
+    def fail(destination: Path) -> None:
+        with whole_folder(destination) as folder:
+            (folder / "missing").read_text()
+
+    with pytest.raises(FileNotFoundError) as caught:
+        fail(tmp_path / "new")
+    assert caught.value.__cause__ is None
     assert list(tmp_path.iterdir()) == []
 
 

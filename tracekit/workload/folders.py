@@ -39,7 +39,10 @@ def whole_folder(destination: Path) -> Iterator[Path]:
         attempt.chmod(0o777 & ~_umask())  # mkdtemp made it private
         attempt.rename(destination)
     except OSError as error:
-        raise _explained(error, destination) from error
+        message = _explained(error, destination)
+        if message is None:
+            raise
+        raise UsageError(message) from error
     finally:
         # After the rename there is nothing here.
         shutil.rmtree(attempt, ignore_errors=True)
@@ -76,14 +79,15 @@ def _remove_dead_attempts(parent: Path, prefix: str) -> None:
             os.close(lock)
 
 
-def _explained(error: OSError, destination: Path) -> Exception:
+def _explained(error: OSError, destination: Path) -> str | None:
+    """What the user must know of an error that the place is to blame for; None for any other."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return UsageError(f"the disk became full while writing {destination}; nothing is left of it")
+        return f"the disk became full while writing {destination}; nothing is left of it"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return UsageError(f"cannot write {destination}: {error.strerror}")
+        return f"cannot write {destination}: {error.strerror}"
     if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
-        return UsageError(f"{destination} appeared while it was being made; it was left as it is")
-    return error
+        return f"{destination} appeared while it was being made; it was left as it is"
+    return None
 
 
 def _umask() -> int:

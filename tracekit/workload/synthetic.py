@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -83,6 +84,8 @@ def cached_folder(name: str, progress: WriteProgress | None = None) -> Path:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot make {cache}: {error.strerror}; set XDG_CACHE_HOME to another place") from error
+    if not os.access(cache, os.W_OK):
+        raise UsageError(f"cannot write to {cache}; set XDG_CACHE_HOME to another place")
     with filelock.FileLock(cache / f"{folder.name}.lock"):
         # Another process may have made it while this one waited.
         if not is_whole(folder, recipe):
