@@ -135,9 +135,10 @@ def _weights_on_device(timeline: Timeline) -> Iterator[CounterTrack]:
     ends = {str(fqn): rows.to_numpy(np.int64) for fqn, rows in offloads}
     numbers = copies.groupby(["fqn", "parameter"], sort=False).ngroup().to_numpy(np.int64)
     fqns = copies["fqn"].to_numpy()[np.unique(numbers, return_index=True)[1]]
+    nothing = np.empty(0, np.int64)
     # An offload of a component or group drops what is below it.
     dropped = {
-        number: np.concatenate([ends.get(path, np.empty(0, np.int64)) for path in _paths(fqn)])
+        number: np.concatenate([nothing, *(ends.get(path, nothing) for path in _paths(fqn))])
         for number, fqn in enumerate(fqns)
     }
     here = copies["device_end_ns"].where(copies["device_end_ns"] != NONE, copies["end_ns"]).to_numpy(np.int64)

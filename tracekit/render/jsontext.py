@@ -100,7 +100,10 @@ def decimals(values: Floats, digits: int = 3) -> TextColumn:
     """
     if not np.isfinite(values).all():
         raise ValueError("a number that is not finite has no place in a trace")
-    return pa.array(np.round(values, digits) + 0.0).cast(pa.large_string())
+    with np.errstate(over="ignore"):
+        rounded = np.round(values, digits)
+    # Rounding multiplies first: the largest floats would come out infinite.
+    return pa.array(np.where(np.isfinite(rounded), rounded, values) + 0.0).cast(pa.large_string())
 
 
 def microseconds(nanoseconds: Ints) -> tuple[TextColumn, str, TextColumn]:
