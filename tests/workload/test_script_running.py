@@ -16,7 +16,7 @@ REPOSITORY = Path(tracekit.__file__).parents[1]
 RUNNER = """
 import sys
 from tracekit.errors import UsageError
-from tracekit.workload.script import run_module, run_script, show_script_error
+from tracekit.workload.script import run_module, run_script, script_traceback
 
 kind, name, *args = sys.argv[1:]
 try:
@@ -25,7 +25,7 @@ except UsageError as error:
     print(error, file=sys.stderr)
     sys.exit(2)
 except Exception as error:
-    show_script_error(error)
+    sys.excepthook(type(error), error.with_traceback(script_traceback(error)), None)
     sys.exit(1)
 """
 """What the command line does around a script."""

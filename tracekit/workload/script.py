@@ -1,8 +1,8 @@
 """Run the user's own script or module in this process, as plain ``python`` would.
 
 The script finds its own ``sys.argv``, ``sys.path[0]``, ``__main__`` and ``__file__``; standard streams are untouched
-and exceptions, SystemExit included, pass through. `show_script_error` prints one as python does, without the frames
-of tracekit above the script's. Nothing is imported here that the script might want to import first.
+and exceptions, SystemExit included, pass through. `script_traceback` cuts the frames above the script's. Nothing is
+imported here that the script might want to import first.
 """
 
 from __future__ import annotations
@@ -57,20 +57,11 @@ def run_module(name: str, args: Sequence[str]) -> None:
         runpy.run_module(name, run_name="__main__", alter_sys=True)
 
 
-def show_script_error(error: BaseException) -> None:
-    """Print an exception of the user's script on standard error as python would: from the script's first frame on.
-
-    Of a module, python would show runpy's two frames before it; they are left out.
-    """
-    # The built-in hook prints the exception's own traceback, not the one that it is given.
-    error.__traceback__ = script_traceback(error)
-    sys.excepthook(type(error), error, error.__traceback__)
-
-
 def script_traceback(error: BaseException) -> types.TracebackType | None:
     """The exception's traceback without the frames of tracekit and runpy that ran the script.
 
-    None for an error in the script's syntax: python shows no frame for it.
+    None for an error in the script's syntax: python shows no frame for it. Of a module, python shows runpy's two frames
+    first; they are left out.
     """
     entry = error.__traceback__
     inside = False

@@ -9,9 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-import filelock
 import msgspec
-import platformdirs
 
 from tracekit.errors import UsageError
 from tracekit.workload import flux, stable_diffusion, wan
@@ -75,6 +73,10 @@ def cached_folder(name: str, progress: WriteProgress | None = None) -> Path:
     Raises:
         UsageError: unknown name, or no room for it.
     """
+    # Slow to import, and the command line only wants the names.
+    import filelock
+    import platformdirs
+
     recipe = find_recipe(name)
     cache = platformdirs.user_cache_path("tracekit") / "synthetic"
     folder = cache / name.removeprefix(PREFIX)
