@@ -1,0 +1,51 @@
+"""Small summaries with round figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tracekit.model import ColdWarm, ModuleRow, StepRow, Summary
+
+MS = 1_000_000
+
+
+def make_step(index: int, run_index: int = 0, **changes: Any) -> StepRow:
+    """12.345678 s in step 1, a third of that later; the copies are 2/3 of a step, computing 1/4."""
+    wall = 12_345_678_901 if index == 0 else 4_115_226_300
+    copying, compute = wall * 2 // 3, wall // 4
+    fields: dict[str, Any] = {
+        "run_index": run_index, "step_index": index, "wall_ns": wall, "copy_count": 1_163,
+        "h2d_bytes": 23_800_000_000, "d2h_bytes": 0, "h2d_ns": copying, "copy_ns": copying,
+        "exposed_copy_ns": copying, "compute_ns": compute, "rest_ns": wall - copying - compute, "tracekit_ns": 0,
+    }  # fmt: skip
+    return StepRow(**(fields | changes))
+
+
+def make_module(index: int, **changes: Any) -> ModuleRow:
+    fields: dict[str, Any] = {
+        "fqn": f"transformer.single_transformer_blocks.{index}.proj_out", "module_class": "Linear", "onloads": 4,
+        "weight_bytes": 94_378_000, "h2d_bytes": 377_512_000, "exposed_ns": (60 - index) * MS, "compute_ns": MS,
+        "first_ns": 40 * MS, "warm_ns": 10 * MS,
+    }  # fmt: skip
+    return ModuleRow(**(fields | changes))
+
+
+def make_summary(step_count: int = 4, module_count: int = 10, **changes: Any) -> Summary:
+    fields: dict[str, Any] = {
+        "path": "runs/flux", "workload": "black-forest-labs/FLUX.1-dev", "pipeline_class": "FluxPipeline",
+        "mode": "sequential", "device_name": "NVIDIA H100 80GB HBM3", "emulated": False, "activity": "cupti",
+        "complete": True, "incomplete_reason": "",
+        "verdict": "Copying weights takes 67% of a warm step (67% in each of 3), computing 25%, and 8% is neither.",
+        "denoisers": ["transformer"], "total_ns": 26_000 * MS, "setup_ns": 6_800 * MS, "h2d_bytes": 105_200_000_000,
+        "d2h_bytes": 786_432, "h2d_bytes_by_memory": {"mmap": 105_200_000_000}, "peak_allocated_bytes": 2 * 2**30,
+        "peak_reserved_bytes": 3 * 2**30, "steps": [make_step(index) for index in range(step_count)], "phases": [],
+        "cold_warm": ColdWarm(
+            first_step_ns=12_345_678_901, warm_step_ns=4_115_226_300, warm_min_ns=4_000 * MS, warm_max_ns=4_300 * MS,
+            warm_samples=3, first_copy_ns=8_230_452_600, warm_copy_ns=2_743_484_200, first_h2d_bytes=23_800_000_000,
+            warm_h2d_bytes=23_800_000_000,
+        ),
+        "modules": [make_module(index) for index in range(module_count)], "unattributed_copies": 0,
+        "device_only_copies": 0, "warnings": ["GPU clocks are not locked: computing may vary by 6%"],
+        "next_steps": ["Page-locked memory copies faster: tracekit profile FLUX.1-dev --host-memory pinned"],
+    }  # fmt: skip
+    return Summary(**(fields | changes))

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import io
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from golden import assert_golden
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from summaries import make_module, make_step, make_summary
+
+from tracekit.model import Summary
+from tracekit.render.json import render_json
+from tracekit.render.parts import DurationUnit
+from tracekit.render.terminal import WIDTH, cold_warm_lines, module_rows, render_summary, step_rows
+
+
+def rendered(summary: Summary, **console: Any) -> str:
+    stream = io.StringIO()
+    render_summary(summary, Console(file=stream, **({"width": 200} | console)))
+    return stream.getvalue()
+
+
+def test_golden() -> None:
+    text = rendered(make_summary())
+    assert_golden("summary.txt", "".join(f"{line.rstrip()}\n" for line in text.splitlines()))
+
+
+def test_json_golden_has_every_field() -> None:
+    text = render_json(make_summary(step_count=1, module_count=1))
+    assert_golden("summary.json", text + "\n")
+    assert msgspec.json.decode(text, type=Summary) == make_summary(step_count=1, module_count=1)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 50])
+def test_it_fits_80_columns_whatever_it_holds(steps: int) -> None:
+    summary = make_summary(
+        step_count=steps, workload="w" * 300, verdict="word " * 60 + "x" * 200, pipeline_class="",
+        warnings=["w" * 200], next_steps=["tracekit profile " + "path/" * 40],
+        modules=[make_module(index, fqn="m." * 100, onloads=999_999) for index in range(20)],
+    )  # fmt: skip
+    assert max(len(line) for line in rendered(summary).splitlines()) <= WIDTH
+    assert max(len(line) for line in rendered(summary, width=40).splitlines()) <= 40
+
+
+def test_no_colour_but_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b[" not in rendered(make_summary())
+    coloured = rendered(make_summary(), force_terminal=True)
+    assert "\x1b[33m" in coloured
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[33m" not in rendered(make_summary(), force_terminal=True)
+
+
+def test_nothing_from_a_run_acts_on_the_screen() -> None:
+    hostile = "\x1b[31mred\x07[bold]markup[/bold]\r\n\ud83d"
+    summary = make_summary(
+        verdict=hostile, pipeline_class=hostile, device_name=hostile, mode=hostile, warnings=[hostile],
+        next_steps=[hostile], modules=[make_module(0, fqn=hostile)],
+    )  # fmt: skip
+    text = rendered(summary)
+    assert "\x1b" not in text
+    assert "\x07" not in text
+    assert text.count("[bold]markup[/bold]") >= 5
+
+
+def test_shown_parts_of_a_step_add_up_to_its_shown_wall_time() -> None:
+    for row in step_rows([make_step(index) for index in range(3)])[1:]:
+        wall, *parts = (Decimal(cell.replace(",", "")) for cell in row[1:5])
+        assert sum(parts) == wall
+
+
+@given(st.lists(st.integers(0, 10**13), min_size=1, max_size=5))
+def test_parts_add_up_and_none_is_off_by_a_step(parts: list[int]) -> None:
+    unit = DurationUnit.fitting(sum(parts))
+    total, texts = unit.split(parts)
+    numbers = [Decimal(text.replace(",", "")) for text in texts]
+    assert sum(numbers) == Decimal(total.replace(",", ""))
+    for number, part in zip(numbers, parts, strict=True):
+        assert abs(number * unit.unit_ns - part) < unit.quantum_ns
+
+
+def test_step_rows() -> None:
+    unit, first, second = step_rows([make_step(0), make_step(1)])
+    assert unit == ["", "s", "s", "s", "s", "", "", ""]
+    assert first == ["1", "12.35", "8.23", "3.09", "1.03", "1,163", "23.8 GB", "2.89"]
+    assert second == ["2", "4.12", "2.75", "1.03", "0.34", "1,163", "23.8 GB", "8.68"]
+
+
+def test_several_runs_are_told_apart_and_a_step_without_copies_has_no_speed() -> None:
+    rows = step_rows([make_step(0), make_step(0, run_index=1, h2d_ns=0, h2d_bytes=0)])
+    assert [row[0] for row in rows[1:]] == ["run 1, 1", "run 2, 1"]
+    assert rows[2][-1] == "-"
+
+
+def test_a_long_run_says_how_many_steps_are_not_shown() -> None:
+    rows = step_rows([make_step(index) for index in range(50)])
+    assert [row[0] for row in rows[1:]] == ["1", "2", "3", "4", "5", "(40 more)", "46", "47", "48", "49", "50"]
+
+
+def test_module_rows_are_the_most_exposed_first_and_a_single_onload_has_no_warm_time() -> None:
+    rows = module_rows([make_module(3, warm_ns=None), make_module(1)])
+    assert rows[0] == ["…e_transformer_blocks.1.proj_out", "4", "94.4 MB", "59.0 ms", "40.0 ms", "10.0 ms"]
+    assert rows[1][-1] == "-"
+    assert len(module_rows([make_module(index) for index in range(30)])) == 8
+
+
+def test_without_a_later_step_there_is_no_warm_sample() -> None:
+    cold = make_summary().cold_warm
+    assert cold is not None
+    lone = msgspec.structs.replace(cold, warm_step_ns=None, warm_copy_ns=None, warm_h2d_bytes=None, warm_samples=0)
+    assert cold_warm_lines(lone)[1] == "Warm  no warm sample: run two steps or more"
+    assert "4.00 s to 4.30 s" in cold_warm_lines(cold)[1]
+
+
+def test_without_a_record_of_kernels_the_table_says_where_computing_is() -> None:
+    assert "the rest holds the computing" in rendered(make_summary(activity="cuda-events"))
+    assert "the rest holds the computing" not in rendered(make_summary(activity="emulated"))
+
+
+def test_everything_emulated_says_so() -> None:
+    assert "emulated device" in rendered(make_summary(emulated=True)).splitlines()[0]
