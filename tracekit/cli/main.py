@@ -77,9 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(_with_help(error), ExitCode.USAGE)
     except click.Abort:
         return _fail("interrupted", INTERRUPTED)
-    except Exception:  # noqa: BLE001 - the one place where an unforeseen failure becomes an exit code
+    except Exception as error:  # noqa: BLE001 - the one place where an unforeseen failure becomes an exit code
         traceback.print_exc()
-        return _fail("an unforeseen failure, see above; please report it with that text", ExitCode.INTERNAL)
+        name = type(error).__name__
+        return _fail(f"{name} ended it, see above; if the fault is tracekit's, please report that", ExitCode.INTERNAL)
     return code or ExitCode.OK
 
 

@@ -89,6 +89,7 @@ def _profile_script(ctx: click.Context, target: str, arguments: tuple[str, ...],
     from tracekit.render.progress import live_progress
 
     ended: BaseException | None = None
+    recorded: list[Run] = []
     with live_progress(console(stderr=True)) as on_progress:
         try:
             api.profile_script(
@@ -97,13 +98,14 @@ def _profile_script(ctx: click.Context, target: str, arguments: tuple[str, ...],
                 as_module=options["as_module"],
                 capture=_capture_options(options),
                 on_progress=on_progress,
+                on_recorded=recorded.append,
             )
         except BaseException as error:
             if not is_scripts_own(error):
                 raise
             ended = error
     code = report_end(ended) if ended else 0
-    if run := api.last_run():
+    for run in recorded:
         _show_end(run)
     return code
 
@@ -113,9 +115,9 @@ def _show_end(run: Run) -> None:
     from tracekit.render.terminal import render_summary
 
     render_summary(run.summary(), console(stderr=True))
-    note(f"Run    {run.path}")
+    note(f"\nRun    {run.path}")
     if run.trace_path:
-        note(f"Trace  {with_size(run.trace_path)}: open it in Perfetto")
+        note(f"Trace  {with_size(run.trace_path)}")
     next_command("tracekit", "show" if run.trace_path else "export", run.path)
 
 
