@@ -53,7 +53,7 @@ def _replace(
 class _PinnedBlocks:
     """Page-locked memory for a known set of tensors, cut from large blocks.
 
-    torch rounds every page-locked allocation up to a power of two: tensor by tensor, Flux's 24 GB would lock 41 GB.
+    torch rounds every page-locked allocation up to a power of two: tensor by tensor, Flux's 24 GB would lock 37 GB.
     """
 
     def __init__(self, weights: Iterable[torch.Tensor]) -> None:
@@ -65,7 +65,7 @@ class _PinnedBlocks:
         """A page-locked copy of `weight`, with its shape and (where it is dense) its strides."""
         size = _aligned(weight.nbytes)
         if self._used + size > self._block.numel():
-            block_bytes = max(size, min(self._left, _BLOCK_BYTES))
+            block_bytes = max(size, min(_BLOCK_BYTES, 1 << (self._left.bit_length() - 1)))
             self._block = torch.empty(block_bytes, dtype=torch.uint8, pin_memory=True)
             self._used = 0
         place = self._block[self._used : self._used + weight.nbytes]
