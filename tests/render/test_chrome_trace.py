@@ -101,6 +101,27 @@ def test_device_copies_carry_kinetos_names_and_what_tracekit_knows(cuda: Timelin
     assert [event["args"]["phase"] for event in back] == ["decode"]
 
 
+def test_a_copy_that_only_the_device_saw_says_which_call_made_it() -> None:
+    op = {"op": "memcpy", "name": "Memcpy DtoH (Device -> Pageable)", "device_index": 0, "stream_id": 7,
+          "start_ns": RUN_NS, "end_ns": RUN_NS + 1_000, "size_bytes": 4, "correlation_id": 9}  # fmt: skip
+    copy = {"copy_id": -1, "direction": "D2H", "size_bytes": 4, "operation": "cudaMemcpyAsync", "is_weight": False,
+            "device": "cuda:0", "device_start_ns": RUN_NS, "device_end_ns": RUN_NS + 1_000, "device_stream_id": 7,
+            "correlation_id": 9, "thread_id": -1, "start_ns": RUN_NS, "end_ns": RUN_NS + 1_000}  # fmt: skip
+    data, _ = trace_of(bare_timeline({"device_ops": [op], "copies": [copy]}))
+    assert not slices_of(data, "copy")
+    (shown,) = slices_of(data, "gpu_memcpy")
+    assert (shown["args"]["operation"], shown["args"]["bytes"]) == ("cudaMemcpyAsync", 4)
+
+
+def test_copies_timed_without_a_device_record_are_on_the_device() -> None:
+    timeline = tiny_timeline()
+    alone = replace(timeline, run=replace(timeline.run, device_ops=timeline.run.device_ops.iloc[:0]))
+    data, stats = trace_of(alone)
+    assert lint(data).errors == {}
+    (shown,) = slices_of(data, "gpu_memcpy")
+    assert (shown["name"], shown["args"]["stream"], stats.flows) == ("Memcpy H2D", 7, 1)
+
+
 def test_kernels_name_the_module_that_launched_them(cuda: Timeline) -> None:
     kernels = Counter(event["args"]["launched_by"] for event in slices_of(trace_of(cuda)[0], "kernel"))
     assert kernels["transformer.transformer_blocks.0.attn.to_q"] == 3

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from perfetto.lint import lint
 
+from tracekit.render import chromewriter
 from tracekit.render.chromewriter import MAX_RELATIVE_NS, ChromeTraceWriter, FlowPoints
 from tracekit.render.jsontext import Member, Words
 
@@ -84,6 +85,16 @@ def test_more_rows_than_one_chunk_stay_in_order() -> None:
     times = list(range(100_000))
     written.slices(times, times)
     assert [round(event["ts"] * 1000) for event in written.events("X")] == times
+
+
+def test_long_names_are_written_a_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chromewriter, "CHARACTERS_AT_ONCE", 3_000)
+    sizes = []
+    written = Written()
+    monkeypatch.setattr(written.stream, "write", lambda data: sizes.append(len(data)), raising=False)
+    written.slices(list(range(20)), list(range(1, 21)), name="n" * 500, args=[Member("fqn", Words.same("f" * 500, 20))])
+    assert len(sizes) == 10
+    assert max(sizes) <= 3_000
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_a_weight_is_on_the_device_from_its_onload_to_its_next_offload() -> None
     ("series", "shown"),
     [
         ("device_allocated_bytes", ("memory allocated", "GiB")),
-        ("device_peak_reserved_bytes", ("peak reserved", "GiB")),
+        ("device_odd_bytes", ("odd", "GiB")),
         ("nvml_power_watts", ("NVML power", "W")),
         ("nvml_pcie_rx_bytes_per_s", ("NVML PCIe rx", "GB/s")),
         ("nvml_pcie_link_width", ("NVML PCIe link width", "value")),

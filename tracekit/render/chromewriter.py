@@ -32,6 +32,8 @@ from tracekit.render.jsontext import (
 )
 
 ROWS_AT_ONCE = 32_768
+CHARACTERS_AT_ONCE = 64_000_000
+"""Fewer rows at once where their texts are long, so that memory stays bounded whatever a module is called."""
 MAX_RELATIVE_NS = 2**42 * 1000
 """Below this (51 days), a double of microseconds is off by less than a quarter of a nanosecond, which rounds away."""
 _UNNAMED = "(no name)"
@@ -103,7 +105,8 @@ class ChromeTraceWriter:
         kinds = [f'{{"ph":"X","cat":{quote(word)},"pid":{pid},"tid":' for word in categories.words]
         labels = [f',"name":{quote(word or _UNNAMED)},"ts":' for word in (*names.words, _UNNAMED)]
         format_args = ArgsFormatter(args) if args else None
-        for rows in _chunks(len(tids)):
+        longest = 200 + max(map(len, labels)) + (format_args.longest if format_args else 0)
+        for rows in _chunks(len(tids), longest):
             self._rows(
                 pick(kinds, categories.codes[rows]),
                 integers(tids[rows]),
@@ -180,5 +183,7 @@ class ChromeTraceWriter:
         self._stream.write(self._compressor.compress(data) if self._compressor is not None else data)
 
 
-def _chunks(count: int) -> list[slice]:
-    return [slice(start, min(start + ROWS_AT_ONCE, count)) for start in range(0, count, ROWS_AT_ONCE)]
+def _chunks(count: int, longest: int = 200) -> list[slice]:
+    """Slices of rows, none longer than fits, when a row may have that many characters."""
+    step = max(1, min(ROWS_AT_ONCE, CHARACTERS_AT_ONCE // longest))
+    return [slice(start, min(start + step, count)) for start in range(0, count, step)]

@@ -22,6 +22,8 @@ _FIXED_TITLES = {
     "device_allocated_bytes": "memory allocated",
     "device_reserved_bytes": "memory reserved",
 }
+_PEAK = "device_peak_"
+"""A peak is one figure at the end of a run, not a quantity over time: the summary has it."""
 _UNITS = {
     "_bytes_per_s": ("GB/s", 1 / units.GB),
     "_bytes": ("GiB", 1 / units.GIB),
@@ -53,6 +55,8 @@ def counter_tracks(timeline: Timeline, device_rows: pd.DataFrame, stats: TraceSt
     stats.counter_samples_not_finite += int((~finite).sum())
     counters = counters[finite].sort_values("t_ns", kind="stable")
     for (series, device_index), rows in counters.groupby(["series", "device_index"], sort=True):
+        if str(series).startswith(_PEAK):
+            continue
         title, unit, factor = series_title(str(series))
         values = rows["value"].to_numpy(np.float64) * factor
         yield CounterTrack(int(device_index), title, unit, rows["t_ns"].to_numpy(np.int64), values)
@@ -98,7 +102,7 @@ def weights_over_time(onload_ns: Ints, size_bytes: Ints, weight: Ints, dropped_n
 
     A weight (a number) is there from an onload until the next of its `dropped_ns`; onloads in between change nothing.
     """
-    changes: list[pd.Series[int]] = []
+    times, changes = [onload_ns[:0]], [size_bytes[:0]]
     by_weight = np.lexsort((onload_ns, weight))
     bounds = np.flatnonzero(np.diff(weight[by_weight])) + 1
     for order in np.split(by_weight, bounds) if len(weight) else ():
@@ -106,12 +110,11 @@ def weights_over_time(onload_ns: Ints, size_bytes: Ints, weight: Ints, dropped_n
         stay = np.searchsorted(drops, onload_ns[order], side="left")
         first = np.concatenate([[True], stay[1:] != stay[:-1]])
         order, stay = order[first], stay[first]
-        changes.append(pd.Series(size_bytes[order], index=onload_ns[order]))
         gone = stay < len(drops)
-        changes.append(pd.Series(-size_bytes[order[gone]], index=drops[stay[gone]]))
-    if not changes:
-        return pd.Series(dtype=np.int64)
-    return pd.concat(changes).groupby(level=0).sum().cumsum()
+        times += [onload_ns[order], drops[stay[gone]]]
+        changes += [size_bytes[order], -size_bytes[order[gone]]]
+    held = pd.Series(np.concatenate(changes), index=np.concatenate(times))
+    return held.groupby(level=0).sum().cumsum()
 
 
 def _link_speeds(timeline: Timeline, device_rows: pd.DataFrame) -> Iterator[CounterTrack]:

@@ -25,7 +25,8 @@ _COMPONENT_KINDS = (SpanKind.FORWARD, SpanKind.ONLOAD, SpanKind.OFFLOAD)
 def run_rows(timeline: Timeline) -> pd.DataFrame:
     """One row a run span, and one for each run that was cut off before its span ended, which has the note."""
     spans = timeline.spans
-    ended = spans[spans["kind"] == SpanKind.RUN][["run_index", "thread_id", "start_ns", "end_ns", "name", "note"]]
+    ended = spans[spans["kind"] == SpanKind.RUN].sort_values("start_ns")
+    ended = ended[["run_index", "thread_id", "start_ns", "end_ns", "name", "note"]]
     cut = timeline.runs[~timeline.runs["run_index"].isin(ended["run_index"])]
     threads = spans[spans["phase"] != Phase.SETUP].drop_duplicates("run_index").set_index("run_index")["thread_id"]
     cut = cut.assign(

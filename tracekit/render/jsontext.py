@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,13 +145,21 @@ class ArgsFormatter:
             for member in members
         ]
 
+    @property
+    def longest(self) -> int:
+        """No row's object has more characters than this."""
+        return 2 + sum(max(map(len, words), default=len(member.key) + 32) for member, words in self._both())
+
+    def _both(self) -> Iterator[tuple[Member, list[str]]]:
+        return zip(self._members, self._fragments, strict=True)
+
     def __call__(self, rows: slice) -> TextColumn:
         """The objects of these rows, braces included."""
         pieces = [
             pick(fragments, member.values.codes[rows])
             if isinstance(member.values, Words)
             else _number(member.key, member.values[rows])
-            for member, fragments in zip(self._members, self._fragments, strict=True)
+            for member, fragments in self._both()
         ]
         # Each piece begins with a comma: the first one has none before it.
         return join("{", pc.utf8_slice_codeunits(join(*pieces), 1), "}")
