@@ -65,6 +65,7 @@ def test_a_module_is_run_as_python_runs_it(tmp_path: Path) -> None:
     traced = run("-m", "tracekit", "profile", "-m", "package.tool", *own, folder=tmp_path)
     assert (traced.returncode, traced.stdout) == (plain.returncode, plain.stdout) == (5, plain.stdout)
     assert "['-m', '--steps', '3'] package __main__" in plain.stdout
+    assert len(list(tmp_path.glob("runs/package.tool_script_*/manifest.json"))) == 1
 
 
 @pytest.mark.parametrize("arguments", [("none.py",), ("-m", "no.such.module")])
