@@ -61,9 +61,7 @@ def test_cpu_offload_is_recorded_step_by_step(tree: Tree, emulated, tmp_path: Pa
     )
     weights = copies[copies.fqn != ""]
     names = {f"{row.fqn}.{row.parameter}" for row in weights.itertuples()}
-    assert names == {
-        f"net.blocks.{i}.{name}" for i in range(3) for name in ("linear.weight", "linear.bias", "scale")
-    }
+    assert names == {f"net.blocks.{i}.{name}" for i in range(3) for name in ("linear.weight", "linear.bias", "scale")}
     assert len(weights) == 3 * len(names)
     assert list(run.timeline.steps.step_index) == [0, 1, 2]
     assert set(weights.step_index) == {0, 1, 2}
@@ -105,14 +103,14 @@ def test_own_durations_leave_onload_and_offload_out(tree: Tree, emulated, tmp_pa
 
 
 def test_a_failure_passes_through_and_the_run_is_kept_incomplete(tree: Tree, emulated, tmp_path: Path) -> None:
-    class Boom(Exception):
+    class BoomError(Exception):
         pass
 
-    with pytest.raises(Boom), tracekit.profile(tree, output=tmp_path / "run") as run:  # noqa: PT012
+    with pytest.raises(BoomError), tracekit.profile(tree, output=tmp_path / "run") as run:  # noqa: PT012
         tree(torch.rand(2, 64))
-        raise Boom("the user's own")
+        raise BoomError("the user's own")
     assert not run.manifest.complete
-    assert run.manifest.incomplete_reason == "Boom: the user's own"
+    assert run.manifest.incomplete_reason == "BoomError: the user's own"
     assert (run.data.spans.kind == "forward").any()
 
 

@@ -60,7 +60,7 @@ def _shape(module: nn.Module) -> set[str]:
     }
 
 
-class Boom(Exception):
+class BoomError(Exception):
     pass
 
 
@@ -68,7 +68,7 @@ def run(pipeline: Any, how: str) -> None:
     if how == "in order":
         call(pipeline)
         return
-    error = Boom if how == "an exception" else KeyboardInterrupt
+    error = BoomError if how == "an exception" else KeyboardInterrupt
 
     def fail(pipe: Any, step: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
         if step == 1:
@@ -104,12 +104,12 @@ def test_an_exception_inside_a_forward_closes_every_span(recording) -> None:
     apply_offload(pipeline, OffloadOptions(mode="sequential"), DEVICE, lambda _: nullcontext())
 
     def explode(*_: Any) -> None:
-        raise Boom
+        raise BoomError
 
     pipeline.transformer.transformer_blocks[1].register_forward_hook(explode)
     with recording() as recorded:
         recorded.session.watch(pipeline)
-        with pytest.raises(Boom):
+        with pytest.raises(BoomError):
             call(pipeline)
         assert recorded.recorder.local.stack == []
     kinds = recorded.data.spans.groupby("kind").size()

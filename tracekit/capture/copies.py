@@ -21,6 +21,7 @@ from tracekit.capture.recorder import Recorder
 from tracekit.capture.registry import ModuleRegistry
 from tracekit.model import COPIES, NONE, Direction
 
+_INTO_SELF = ("copy_", "__setitem__")
 _TO_HOST = ("cpu", "item", "tolist", "__bool__", "__int__", "__float__", "__complex__", "__index__")
 _METHODS: dict[str, crossing.Predicate] = {
     "to": crossing.to,
@@ -59,6 +60,7 @@ class CopyRecorder:
         self._to_device = recorder.intern(Direction.H2D.value)
         self._to_host = recorder.intern(Direction.D2H.value)
         self._devices: dict[torch.device, int] = {}
+        self._no_label = (recorder.empty, recorder.empty)
 
     def install(self, patches: Patches) -> None:
         """Patch Tensor's copying methods."""
@@ -67,7 +69,7 @@ class CopyRecorder:
 
     def _install_method(self, patches: Patches, name: str, crosses: crossing.Predicate) -> None:
         local = self._recorder.local
-        record = self._record_method
+        record = self._record
         operation = self._recorder.intern(f"Tensor.{name}")
 
         def make(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -80,7 +82,7 @@ class CopyRecorder:
 
         patches.wrap(torch.Tensor, name, make)
 
-    def _record_method(
+    def _record(
         self,
         original: Callable[..., Any],
         operation: int,
@@ -90,12 +92,12 @@ class CopyRecorder:
         kwargs: dict[str, Any],
     ) -> Any:
         """Make the call, then write what it moved. The probe's work lies outside the measured call."""
-        into = name in ("copy_", "__setitem__")
+        into = name in _INTO_SELF
         source: torch.Tensor = tensor if not into else args[name == "__setitem__"] if args else kwargs["src"]
         to_device = source.is_cpu
-        sample = self._probe.before(source) if self._probe is not None and to_device else None
-        timer = self.timer
-        local, clock = self._recorder.local, self._recorder.clock
+        probe, timer, recorder = self._probe, self.timer, self._recorder
+        sample = probe.before(source) if probe is not None and to_device else None
+        local, clock = recorder.local, recorder.clock
         local.copying = True
         try:
             started = timer.start() if timer is not None else None
@@ -104,40 +106,20 @@ class CopyRecorder:
             end = clock()
         finally:
             local.copying = False
+        # The other side; a number that came out of item() has no address.
         other = tensor if into else result if isinstance(result, torch.Tensor) else None
         host, remote = (source, other) if to_device and other is not None else (other, source)
         non_blocking = bool(kwargs.get("non_blocking", next((a for a in args[1:] if isinstance(a, bool)), False)))
         # A blocking copy converts on the host, so that the link carries the device's dtype; a non-blocking one on the
         # device (torch's copy_kernel_cuda).
-        item_bytes = (host if non_blocking and host is not None else remote).element_size()
-        size_bytes = (tensor if name == "copy_" else source).numel() * item_bytes
+        carried = host if non_blocking and host is not None else remote
+        size_bytes = (tensor if name == "copy_" else source).numel() * carried.element_size()
         if size_bytes == 0:
             return result
-        copy_id = self._write(operation, host, remote, size_bytes, start, end, to_device, non_blocking)
-        if timer is not None:
-            timer.stop(started, copy_id, size_bytes, to_device=to_device)
-        if sample is not None and self._probe is not None:
-            self._probe.after(copy_id, sample)
-        return result
-
-    def _write(
-        self,
-        operation: int,
-        host: torch.Tensor | None,
-        remote: torch.Tensor,
-        size_bytes: int,
-        start_ns: int,
-        end_ns: int,
-        to_device: bool,
-        non_blocking: bool,
-    ) -> int:
-        """Write one row and return its copy_id. `host` is None when the host side is no tensor (a Python number)."""
-        recorder = self._recorder
-        local = recorder.local
-        fqn, parameter = local.label or self._find_label(host, remote) or (recorder.empty, recorder.empty)
-        source = self._memory.describe(host)
-        stack = local.stack
         copy_id = recorder.next_copy()
+        fqn, parameter = local.label or self._find_label(host, remote) or self._no_label
+        kind, path, offset = self._memory.describe(host)
+        stack, device = local.stack, remote.device
         if to_device:
             recorder.h2d_bytes += size_bytes
         self._extend(
@@ -148,21 +130,25 @@ class CopyRecorder:
                 local.thread_id,
                 self._to_device if to_device else self._to_host,
                 size_bytes,
-                start_ns,
-                end_ns,
+                start,
+                end,
                 fqn,
                 parameter,
                 operation,
-                recorder.intern(source.kind.value),
+                recorder.intern(kind),
                 NONE if host is None else host.data_ptr(),
-                recorder.intern(source.path),
-                source.offset,
-                self._device(remote.device),
-                torch.cuda.current_stream(remote.device).stream_id if remote.is_cuda else NONE,
+                recorder.intern(path),
+                offset,
+                self._devices.get(device) or self._device(device),
+                current_stream_id(device.index) if remote.is_cuda else NONE,
                 non_blocking,
             )
         )
-        return copy_id
+        if timer is not None:
+            timer.stop(started, copy_id, size_bytes, to_device=to_device)
+        if sample is not None and probe is not None:
+            probe.after(copy_id, sample)
+        return result
 
     def _find_label(self, host: torch.Tensor | None, remote: torch.Tensor) -> tuple[int, int] | None:
         """The weight that a copy moves when no hook announced it: by its host address, or as part of a moving group."""
@@ -180,7 +166,14 @@ class CopyRecorder:
         return None
 
     def _device(self, device: torch.device) -> int:
-        known = self._devices.get(device)
-        if known is None:
-            known = self._devices[device] = self._recorder.intern(str(device))
-        return known
+        self._devices[device] = interned = self._recorder.intern(str(device))
+        return interned
+
+
+def current_stream_id(device_index: int) -> int:
+    """What ``torch.cuda.current_stream(device).stream_id`` is, at a twentieth of its cost.
+
+    That property makes a Stream object for each question; this private function is what it asks.
+    """
+    stream_id: int = torch._C._cuda_getCurrentStream(device_index)[0]
+    return stream_id

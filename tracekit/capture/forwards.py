@@ -31,7 +31,7 @@ def _module_call(original: Callable[..., Any], recorder: Recorder, registry: Mod
     entries, local, clock = registry.entries, recorder.local, recorder.clock
     next_span, pack, extend = recorder.next_span, recorder.pack_span, recorder.extend_spans
     kind = recorder.kind_id(SpanKind.FORWARD)
-    is_compiling = torch.compiler.is_compiling
+    is_compiling = torch.compiler.is_dynamo_compiling
 
     def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         # A compiler that traces a model must see the original alone.

@@ -28,21 +28,22 @@ UNKNOWN = HostSource(HostMemory.UNKNOWN, "", NONE)
 
 
 class HostMemoryMap:
-    """A snapshot of /proc/self/maps; `refresh` reads it anew (about 1 ms), lookups take under a microsecond.
+    """A snapshot of /proc/self/maps, and what was found there for each address that was asked for.
 
-    Everything is `HostMemory.UNKNOWN` where there is no /proc.
+    `refresh` reads it anew, which takes milliseconds in a large process. Everything is `HostMemory.UNKNOWN` where there
+    is no /proc.
     """
 
     def __init__(self) -> None:
         self._starts: list[int] = []
         self._regions: list[tuple[int, int, str]] = []
-        self._pinned: dict[int, bool] = {}
+        self._found: dict[int, HostSource] = {}
         self.available = _MAPS.exists()
         self.refresh()
 
     def refresh(self) -> None:
         """Read the map again: memory that was given back may belong to something else by now."""
-        self._pinned.clear()
+        self._found.clear()
         if not self.available:
             return
         regions = [_parse(line) for line in _MAPS.read_text(errors="surrogateescape").splitlines()]
@@ -54,21 +55,33 @@ class HostMemoryMap:
         if tensor is None or not tensor.is_cpu or tensor.numel() == 0:
             return UNKNOWN
         address = tensor.data_ptr()
-        pinned = self._pinned.get(address)
-        if pinned is None:
-            # Asking CUDA costs microseconds; the answer holds as long as the memory does, which refresh bounds.
-            pinned = self._pinned[address] = torch.cuda.is_initialized() and tensor.is_pinned()
-        return PINNED if pinned else self.locate(address)
+        source = self._found.get(address)
+        if source is None:
+            pinned = torch.cuda.is_initialized() and tensor.is_pinned()
+            source = self._found[address] = PINNED if pinned else self.locate(address)
+        return source
 
     def locate(self, address: int) -> HostSource:
         """What the mapping at `address` is. Private writable file mappings count as mmap until written to."""
-        index = bisect.bisect_right(self._starts, address) - 1
-        if index < 0 or address >= self._regions[index][0]:
-            return ANONYMOUS if self.available else UNKNOWN
-        _, offset, path = self._regions[index]
+        if not self.available:
+            return UNKNOWN
+        found = self._region(address)
+        if found is None:  # mapped since the map was read
+            self.refresh()
+            found = self._region(address)
+        if found is None:
+            return UNKNOWN
+        start, offset, path = found
         if not path.startswith("/") or path.startswith(_NOT_FILES):
             return ANONYMOUS
-        return HostSource(HostMemory.MMAP, path, offset + address - self._starts[index])
+        return HostSource(HostMemory.MMAP, path, offset + address - start)
+
+    def _region(self, address: int) -> tuple[int, int, str] | None:
+        index = bisect.bisect_right(self._starts, address) - 1
+        if index < 0 or address >= self._regions[index][0]:
+            return None
+        _, offset, path = self._regions[index]
+        return self._starts[index], offset, path
 
 
 def _parse(line: str) -> tuple[int, int, int, str]:

@@ -23,6 +23,9 @@ from tracekit.capture.registry import ModuleRegistry
 from tracekit.capture.runtime import install_runtime
 from tracekit.model import SpanKind
 
+MEMORY_MAP_AGE_NS = 5_000_000_000
+"""How old the memory map may grow before a step's end renews it: reading it costs milliseconds."""
+
 
 class Awaited(Protocol):
     """A callback that waits for a module's import."""
@@ -73,6 +76,7 @@ class Session:
         self._pipelines = PipelineRecorder(self._patches, recorder, self._registry, self)
         self._collectors: list[Collector] = []
         self._handles: list[Awaited] = []
+        self._memory_read_ns = 0
         self._runs_open = 0
 
     def add(self, collector: Collector) -> None:
@@ -192,7 +196,8 @@ class Session:
         for collector in self._collectors:
             collector.step_ended()
         self.recorder.step_done()
-        self._refresh_memory()
+        if self.recorder.clock() - self._memory_read_ns > MEMORY_MAP_AGE_NS:
+            self._refresh_memory()
 
     def run_ended(self) -> None:
         """Write what was recorded per run, once no run is open."""
@@ -206,3 +211,4 @@ class Session:
     def _refresh_memory(self) -> None:
         with self.recorder.own_work("read memory map"):
             self._memory.refresh()
+        self._memory_read_ns = self.recorder.clock()
