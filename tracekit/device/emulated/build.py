@@ -12,6 +12,7 @@ import importlib.util
 import os
 import shlex
 import shutil
+import subprocess
 import sysconfig
 import tempfile
 from collections.abc import Iterator
@@ -82,7 +83,7 @@ def _build(library: Path) -> ModuleType:
                 extra_cflags=list(FLAGS),
                 build_directory=folder,
             )
-        except (RuntimeError, ImportError) as error:
+        except (RuntimeError, ImportError, subprocess.SubprocessError) as error:
             log = library.with_name("build.log")
             log.write_text(str(error))
             raise TracekitError(f"building the emulated device failed; the compiler's messages are in {log}") from error

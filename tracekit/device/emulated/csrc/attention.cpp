@@ -1,5 +1,5 @@
-// Attention picks its algorithm by device: the emulated one takes the CPU's choice, so that it computes the CPU's bits, and
-// does not hold whole attention matrices as the generic formula would.
+// Attention picks its algorithm by device: the emulated one takes the CPU's choice, so that it computes the CPU's bits,
+// and does not hold whole attention matrices as the generic formula would.
 
 #include <ATen/native/transformers/attention.h>
 #include <ATen/ops/_fused_sdp_choice.h>

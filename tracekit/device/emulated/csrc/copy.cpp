@@ -1,11 +1,14 @@
-// Copies between host and device, taken apart as CUDA takes them: gather on the source's side, one memcpy over the link,
-// scatter on the destination's side, and convert where CUDA does.
+// Copies between host and device, taken apart as CUDA takes them: gather on the source's side, one memcpy over the
+// link, scatter on the destination's side, and convert where CUDA does.
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/_to_copy_native.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <c10/core/Scalar.h>
 #include <torch/library.h>
 
+#include <optional>
 #include <string>
 
 #include "cpu_view.h"
@@ -54,14 +57,13 @@ void copy_with_kernel(const at::Tensor& source, const at::Tensor& destination) {
   }
 }
 
-// CUDA converts on the host in a blocking copy, to spare device memory, and on the device in a non-blocking one (torch's
-// copy_kernel_cuda): so the link carries the device's dtype, or the host's.
-void copy_through_staging(
-    Direction direction, const at::Tensor& source, const at::Tensor& destination, bool non_blocking) {
+// CUDA converts on the host in a blocking copy, to spare device memory, and on the device in a non-blocking one
+// (torch's copy_kernel_cuda): so the link carries the device's dtype, or the host's.
+void copy_through_staging(Direction direction, const at::Tensor& source, const at::Tensor& destination,
+                          bool non_blocking) {
   const bool source_on_host = direction == Direction::kHostToDevice;
   const auto carried = (source_on_host == non_blocking) ? source.scalar_type() : destination.scalar_type();
-  const auto dense_source =
-      source.to(carried).resolve_conj().resolve_neg().expand_as(destination).contiguous();
+  const auto dense_source = source.to(carried).resolve_conj().resolve_neg().expand_as(destination).contiguous();
   const bool needs_scatter =
       !destination.is_contiguous() || has_lazy_bits(destination) || destination.scalar_type() != carried;
   const auto dense_destination =
@@ -92,6 +94,23 @@ at::Tensor copy_from_and_resize(const at::Tensor& source, const at::Tensor& dest
   return copy_from(source, destination, false);
 }
 
+// tensor.to("cpu", non_blocking=True): torch would allocate the result in page-locked memory, which this device does
+// not have. A result that says it is not pinned pretends nothing, and code that asks for such copies runs.
+at::Tensor to_copy(const at::Tensor& source, std::optional<c10::ScalarType> dtype, std::optional<c10::Layout> layout,
+                   std::optional<c10::Device> where, std::optional<bool> pin_memory, bool non_blocking,
+                   std::optional<c10::MemoryFormat> format) {
+  if (!non_blocking || !where || !where->is_cpu()) {
+    return at::native::_to_copy(source, dtype, layout, where, pin_memory, non_blocking, format);
+  }
+  const auto options = source.options()
+                           .device(*where)
+                           .dtype(dtype.value_or(source.scalar_type()))
+                           .layout(layout)
+                           .pinned_memory(pin_memory);
+  auto result = at::empty_like(source, options, format.value_or(c10::MemoryFormat::Preserve));
+  return result.copy_(source, non_blocking);
+}
+
 // tensor.item(): the number crosses the link, as on CUDA.
 at::Scalar local_scalar_dense(const at::Tensor& tensor) {
   const auto on_host = at::empty(tensor.sizes(), tensor.options().device(c10::kCPU));
@@ -104,11 +123,12 @@ at::Scalar local_scalar_dense(const at::Tensor& tensor) {
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   library.impl("_copy_from", &copy_from);
   library.impl("_copy_from_and_resize", &copy_from_and_resize);
+  library.impl("_to_copy", &to_copy);
   library.impl("_local_scalar_dense", &local_scalar_dense);
 }
 
-// torch would resolve a conjugated or negated source before the copy, with a copy, whose source is conjugated, and so on
-// without end. copy_from does it itself.
+// torch would resolve a conjugated or negated source before the copy, with a copy, whose source is conjugated, and so
+// on without end. copy_from does it itself.
 TORCH_LIBRARY_IMPL(aten, Conjugate, library) {
   library.impl("_copy_from", torch::CppFunction::makeFallthrough());
 }

@@ -20,7 +20,8 @@ class Guard final : public c10::impl::NoOpDeviceGuardImpl<kDeviceType> {
   c10::Stream exchangeStream(c10::Stream) const noexcept override { return only_stream(); }
   void synchronizeDevice(c10::DeviceIndex) const override {}  // nothing is ever pending
   c10::Stream getNewStream(c10::Device, int) const override {
-    TORCH_CHECK_NOT_IMPLEMENTED(false, "the emulated device has no streams: its operations end before their calls return");
+    TORCH_CHECK_NOT_IMPLEMENTED(
+        false, "the emulated device has no streams: its operations end before their calls return");
   }
 
  private:

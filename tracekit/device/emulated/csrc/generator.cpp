@@ -45,8 +45,8 @@ const at::Generator& default_generator() {
 }
 
 at::Generator cpu_generator(const at::Generator& generator) {
-  TORCH_CHECK(generator.device().type() == kDeviceType, "Expected a '", kDeviceType, "' device type for generator but found '",
-              generator.device(), "'");
+  TORCH_CHECK(generator.device().type() == kDeviceType, "Expected a '", kDeviceType,
+              "' device type for generator but found '", generator.device(), "'");
   return static_cast<EmulatedGenerator*>(generator.unsafeGetGeneratorImpl())->on_cpu();
 }
 

@@ -18,7 +18,8 @@ namespace emulated {
 
 namespace {
 
-void check_options(std::optional<c10::Layout> layout, std::optional<c10::Device> where, std::optional<bool> pin_memory) {
+void check_options(std::optional<c10::Layout> layout, std::optional<c10::Device> where,
+                   std::optional<bool> pin_memory) {
   TORCH_CHECK(!where || where->index() <= 0, "there is one emulated device, emulated:0, not ", *where);
   TORCH_CHECK_NOT_IMPLEMENTED(layout.value_or(c10::kStrided) == c10::kStrided,
                               "the emulated device holds dense tensors only, not ", *layout, " ones");
