@@ -13,6 +13,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     REGRESSION = 3
     MISSING = 4
+    INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 
 
 class TracekitError(Exception):

@@ -10,6 +10,7 @@ from typing import Any
 from tracekit.api.options import CaptureOptions
 from tracekit.api.recording import Recording
 from tracekit.api.run import Run
+from tracekit.errors import UsageError
 from tracekit.model import OffloadInfo
 
 
@@ -51,11 +52,9 @@ def profile(
     Raises:
         UsageError: the target is neither, or the folder cannot be made.
     """
-    import torch
+    from tracekit.capture.session import is_module as is_bare_module
 
-    from tracekit.errors import UsageError
-
-    is_module = isinstance(target, torch.nn.Module)
+    is_module = is_bare_module(target)
     if not is_module and not hasattr(target, "components"):
         raise UsageError(f"cannot profile a {type(target).__name__}: give a diffusers pipeline or a torch.nn.Module")
     options = CaptureOptions(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tracekit.api.options import CaptureOptions
-from tracekit.api.recording import OnProgress, Recording
+from tracekit.api.recording import OnProgress, OnRecorded, Recording
 from tracekit.api.run import Run
+from tracekit.model import NONE, Progress
+from tracekit.units import format_bytes
 
 if TYPE_CHECKING:
     from tracekit.offload.options import OffloadOptions
@@ -22,8 +25,11 @@ def profile_pipeline(
     runs: int = 1,
     capture: CaptureOptions,
     on_progress: OnProgress | None = None,
+    on_recorded: OnRecorded | None = None,
 ) -> Run:
     """Load `name` (a hub id, a folder, ``synthetic:NAME``), apply the offload mode, call the pipeline `runs` times.
+
+    `on_recorded` gets the run when its folder is closed, however the pipeline ended.
 
     Raises:
         UsageError: something asked for cannot be; no folder is left behind.
@@ -39,8 +45,8 @@ def profile_pipeline(
 
     device = resolve_device(capture.device)
     check_options(offload, device.torch_device, capture.vram_bytes)
-    recording = Recording(capture, name, offload.manifest(), on_progress)
-    folder = find_folder(name)
+    recording = Recording(capture, name, offload.manifest(), on_progress, on_recorded)
+    folder = find_folder(name, _build_progress(name, on_progress))
     prepare_device(device, capture.vram_bytes, capture.link_gbps)
     with recording:
         recording.use_device(device)
@@ -60,3 +66,15 @@ def profile_pipeline(
             for _ in range(runs):
                 pipeline(**build_call(pipeline, folder, call, device.torch_device))
     return recording.run
+
+
+def _build_progress(name: str, on_progress: OnProgress | None) -> Callable[[int, int], None] | None:
+    """Show how far a built-in pipeline is that has to be written first."""
+    if on_progress is None:
+        return None
+
+    def written(done_bytes: int, total_bytes: int) -> None:
+        phase = f"write {name}, {format_bytes(done_bytes)} of {format_bytes(total_bytes)}"
+        on_progress(Progress(NONE, phase, 0, 0))
+
+    return written

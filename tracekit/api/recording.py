@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tracekit.device.choice import DeviceChoice
 
 OnProgress = Callable[[Progress], None]
+OnRecorded = Callable[[Run], None]
 TICK_S = 0.25
 _VERSIONS = ("torch", "diffusers", "accelerate", "transformers", "safetensors", "viztracer", "numpy")
 
@@ -34,11 +35,17 @@ class Recording:
     """A context in which everything is recorded; afterwards `run` is what was.
 
     A failure of the profiled code passes through: what was captured until then is kept and marked incomplete. A
-    failure that is tracekit's own to report (bad input) before anything ran leaves no folder behind.
+    failure that is tracekit's own to report (bad input) before anything ran leaves no folder behind. `on_recorded` gets
+    the run when its folder is closed, however the profiled code ended.
     """
 
     def __init__(
-        self, options: CaptureOptions, workload: str, offload: OffloadInfo, on_progress: OnProgress | None = None
+        self,
+        options: CaptureOptions,
+        workload: str,
+        offload: OffloadInfo,
+        on_progress: OnProgress | None = None,
+        on_recorded: OnRecorded | None = None,
     ) -> None:
         self.options = options
         self.manifest = Manifest(
@@ -52,14 +59,14 @@ class Recording:
             process_id=os.getpid(),
         )
         self._on_progress = on_progress
-        path = options.output or default_run_path(Path("runs"), workload, offload.mode, datetime.now())
+        self._on_recorded = on_recorded
+        path = options.output or default_run_path(Path(), workload, offload.mode, datetime.now())
         self.run = Run(path)
         self._writer: RunWriter | None = None
         self._recorder: Recorder | None = None
         self._session: Session | None = None
         self._ticker = _Ticker(self._tick)
         self.ran = False
-        self.kept = False
 
     def __enter__(self) -> Recording:
         self._writer = RunWriter.create(self.run.path, self.manifest, force=self.options.force)
@@ -81,9 +88,10 @@ class Recording:
             self.manifest.incomplete_reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
         self._fill_manifest()
         self._writer.finish(self.manifest)
-        self.kept = True
         if self.options.trace and (error is None or isinstance(error, SystemExit)):
             self.run.write_trace()
+        if self._on_recorded is not None:
+            self._on_recorded(self.run)
 
     @property
     def recorder(self) -> Recorder:
@@ -110,12 +118,13 @@ class Recording:
 
     def use_device(self, choice: DeviceChoice) -> None:
         """Collect what this device tells, and describe it in the manifest."""
+        from tracekit.capture.sources import watch_device
         from tracekit.device.describe import describe_device
         from tracekit.device.machine import describe_machine
 
         self.manifest.device = describe_device(choice, self.options.vram_bytes)
         self.manifest.machine = describe_machine()
-        self._watch(choice)
+        watch_device(self.session, choice, self.options.activity, nvml=self.options.nvml, warn=self._warn)
         if self.options.python_frames:
             from tracekit.capture.frames import FrameRecorder
 
@@ -126,20 +135,6 @@ class Recording:
         """Put what the session saw into the folder now, so that a kill does not lose it."""
         self.ran = True
         self._save_manifest()
-
-    def _watch(self, choice: DeviceChoice) -> None:
-        import torch
-
-        from tracekit.capture.sources import watch_cuda, watch_emulated
-
-        if choice.kind == "cuda":
-            index = torch.device(choice.torch_device).index or 0
-            watch_cuda(self.session, index, self.options.activity, nvml=self.options.nvml, warn=self._warn)
-        elif choice.kind == "emulated":
-            from tracekit.device.emulated import load
-
-            device = load()
-            watch_emulated(self.session, device, torch.get_device_module("emulated"), self.options.activity)
 
     def _warn(self, message: str) -> None:
         if message not in self.manifest.warnings:

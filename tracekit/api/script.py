@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tracekit.api.options import CaptureOptions
-from tracekit.api.recording import OnProgress, Recording
+from tracekit.api.recording import OnProgress, OnRecorded, Recording
 from tracekit.api.run import Run
 from tracekit.model import OffloadInfo
 
@@ -18,7 +18,7 @@ def profile_script(
     as_module: bool,
     capture: CaptureOptions,
     on_progress: OnProgress | None = None,
-    on_recorded: Callable[[Run], None] | None = None,
+    on_recorded: OnRecorded | None = None,
 ) -> Run:
     """Run a script (or with `as_module` a module) as plain ``python`` does; every pipeline call in it is a run.
 
@@ -34,17 +34,13 @@ def profile_script(
     from tracekit.workload.script import run_module, run_script
 
     name = target if as_module else Path(target).stem
-    recording = Recording(capture, name, OffloadInfo(mode="script"), on_progress)
-    try:
-        with recording:
-            awaited = when_imported("torch", lambda _: _torch_imported(recording))
-            try:
-                (run_module if as_module else run_script)(target, list(args))
-            finally:
-                awaited.remove()
-    finally:
-        if on_recorded is not None and recording.kept:
-            on_recorded(recording.run)
+    recording = Recording(capture, name, OffloadInfo(mode="script"), on_progress, on_recorded)
+    with recording:
+        awaited = when_imported("torch", lambda _: _torch_imported(recording))
+        try:
+            (run_module if as_module else run_script)(target, list(args))
+        finally:
+            awaited.remove()
     return recording.run
 
 

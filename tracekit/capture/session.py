@@ -212,3 +212,8 @@ class Session:
         with self.recorder.own_work("read memory map"):
             self._memory.refresh()
         self._memory_read_ns = self.recorder.clock()
+
+
+def is_module(target: object) -> bool:
+    """Whether something is a bare torch module."""
+    return isinstance(target, nn.Module)

@@ -13,11 +13,20 @@ from tracekit.capture.cudaevents import CudaEventActivity
 from tracekit.capture.emulated import EmulatedActivity
 from tracekit.capture.kineto import KinetoActivity
 from tracekit.capture.session import Session
+from tracekit.device.emulated import EmulatedDevice, load
 
 if TYPE_CHECKING:
-    from tracekit.device.emulated import EmulatedDevice
+    from tracekit.device.choice import DeviceChoice
 
 Warn = Callable[[str], None]
+
+
+def watch_device(session: Session, choice: DeviceChoice, activity: str, *, nvml: bool, warn: Warn) -> None:
+    """Collect what a device tells: see `watch_cuda` and `watch_emulated`."""
+    if choice.kind == "cuda":
+        watch_cuda(session, torch.device(choice.torch_device).index or 0, activity, nvml=nvml, warn=warn)
+    else:
+        watch_emulated(session, load(), torch.get_device_module("emulated"), activity)
 
 
 def watch_cuda(session: Session, device_index: int, activity: str, *, nvml: bool, warn: Warn) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import signal
 import traceback
 from collections.abc import Sequence
 
@@ -12,9 +11,6 @@ import click
 
 from tracekit import __version__
 from tracekit.errors import ExitCode, TracekitError
-
-INTERRUPTED = 128 + signal.SIGINT
-"""What a shell reports for a program that Ctrl-C ended."""
 
 COMMANDS = {
     "profile": "Profile a pipeline or your own script.",
@@ -76,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         return _fail(_with_help(error), ExitCode.USAGE)
     except click.Abort:
-        return _fail("interrupted", INTERRUPTED)
+        return _fail("interrupted", ExitCode.INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - the one place where an unforeseen failure becomes an exit code
         traceback.print_exc()
         name = type(error).__name__

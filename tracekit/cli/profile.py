@@ -63,19 +63,25 @@ def _profile_pipeline(ctx: click.Context, name: str, arguments: tuple[str, ...],
     from tracekit.render.json import render_json
     from tracekit.render.progress import live_progress
 
-    with live_progress(console(stderr=True)) as on_progress:
-        run = api.profile_pipeline(
-            name,
-            offload=_offload_options(options),
-            call=_call_options(options),
-            dtype=options["dtype"],
-            runs=options["runs"],
-            capture=_capture_options(options),
-            on_progress=on_progress,
-        )
-    if options["as_json"]:
-        click.echo(render_json(run.summary()))
-    _show_end(run)
+    recorded: list[Run] = []
+    try:
+        with live_progress(console(stderr=True)) as on_progress:
+            api.profile_pipeline(
+                name,
+                offload=_offload_options(options),
+                call=_call_options(options),
+                dtype=options["dtype"],
+                runs=options["runs"],
+                capture=_capture_options(options),
+                on_progress=on_progress,
+                on_recorded=recorded.append,
+            )
+    finally:
+        # Also when the pipeline failed: what was captured until then is kept.
+        for run in recorded:
+            if options["as_json"]:
+                click.echo(render_json(run.summary()))
+            _show_end(run)
     return 0
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 
-from tracekit.errors import TracekitError
+from tracekit.errors import ExitCode, TracekitError
 from tracekit.workload.script import script_traceback
 
 
@@ -27,4 +26,4 @@ def report_end(error: BaseException) -> int:
     # Python's own hook, or the one that the script set. It shows the exception's traceback whatever it is given.
     frames = script_traceback(error)
     sys.excepthook(type(error), error.with_traceback(frames), frames)
-    return 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
+    return ExitCode.INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1

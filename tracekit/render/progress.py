@@ -63,8 +63,7 @@ class _StepLines:
     def __init__(self, console: Console, clock: Callable[[], int]) -> None:
         self._console = console
         self._clock = clock
-        self._last_ns = clock()
-        self._last_bytes = 0
+        self._began_ns = clock()
         self._last = (-1, 0)
         self._lock = threading.Lock()  # told from the profiled thread and from a ticking one
 
@@ -77,11 +76,10 @@ class _StepLines:
         if step == self._last:
             return
         if progress.steps_done > 0:
-            moved, took = progress.h2d_bytes - self._last_bytes, now - self._last_ns
             run = f"run {progress.run_index + 1} " if progress.run_index > 0 else ""
             self._console.print(
-                f"{run}step {progress.steps_done}: {format_duration(took)}, {format_bytes(moved)} to the device "
-                f"({format_rate(moved, took)})",
+                f"{run}step {progress.steps_done} done after {format_duration(now - self._began_ns)}, "
+                f"{format_bytes(progress.h2d_bytes)} to the device",
                 highlight=False,
             )
-        self._last, self._last_ns, self._last_bytes = step, now, progress.h2d_bytes
+        self._last = step

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,10 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class RunWriter:
     """The writer of one run folder; a `Sink`. Rows may come from any thread."""
 
-    def __init__(self, path: Path, spool: SpoolWriter) -> None:
+    def __init__(self, path: Path, spool: SpoolWriter, made_above: Sequence[Path] = ()) -> None:
         """Use `RunWriter.create`."""
         self.path = path
+        self._made_above = made_above
         self._spool = spool
         self.intern = spool.intern
         self._appends = {name: self._make_append(table) for name, table in TABLES.items()}
@@ -44,6 +46,7 @@ class RunWriter:
         """
         check_replaceable(path, force)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        made_above = [folder for folder in path.parents if not folder.exists()]
         with _reported(path):
             try:
                 (temporary / SPOOL_NAME).mkdir(parents=True)
@@ -55,7 +58,7 @@ class RunWriter:
             except BaseException:
                 shutil.rmtree(temporary, ignore_errors=True)
                 raise
-        return cls(path, spool)
+        return cls(path, spool, made_above)
 
     @property
     def buffered_bytes(self) -> int:
@@ -119,10 +122,16 @@ class RunWriter:
             _write_manifest(self.path, msgspec.structs.replace(manifest, complete=not manifest.incomplete_reason))
 
     def discard(self) -> None:
-        """Remove the folder: for a profile that failed before it recorded anything."""
+        """Remove the folder, and those above it that were made for it and are empty again.
+
+        For a profile that failed before it recorded anything.
+        """
         with _reported(self.path):
             self._spool.close()
         shutil.rmtree(self.path, ignore_errors=True)
+        with contextlib.suppress(OSError):  # not empty: somebody else's by now
+            for folder in self._made_above:
+                folder.rmdir()
 
     def _make_append(self, table: Table) -> Callable[[tuple[Any, ...]], None]:
         pack, extend = self.raw(table)
