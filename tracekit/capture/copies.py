@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import torch
 
 from tracekit.capture import crossing
-from tracekit.capture.hostmemory import HostMemoryMap
-from tracekit.capture.hostprobe import HostProbe
+from tracekit.capture.hostmemory import UNKNOWN, HostMemoryMap
+from tracekit.capture.hostprobe import MIN_BYTES, HostProbe
 from tracekit.capture.patches import Patches
 from tracekit.capture.recorder import Recorder
 from tracekit.capture.registry import ModuleRegistry
@@ -24,7 +24,6 @@ from tracekit.model import COPIES, NONE, Direction
 _INTO_SELF = ("copy_", "__setitem__")
 _TO_HOST = ("cpu", "item", "tolist", "__bool__", "__int__", "__float__", "__complex__", "__index__")
 _METHODS: dict[str, crossing.Predicate] = {
-    "to": crossing.to,
     "cuda": crossing.from_host,
     "copy_": crossing.copy_,
     "__setitem__": crossing.setitem,
@@ -64,8 +63,25 @@ class CopyRecorder:
 
     def install(self, patches: Patches) -> None:
         """Patch Tensor's copying methods."""
+        patches.wrap(torch.Tensor, "to", self._to)
         for name, crosses in _METHODS.items():
             self._install_method(patches, name, crosses)
+
+    def _to(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """``Tensor.to`` is called far more often than it copies, so that nothing is called to find out.
+
+        Inside accelerate's hooks torch's frame evaluator is on, and every Python call costs about a microsecond.
+        """
+        local, sides, record = self._recorder.local, crossing.Sides(), self._record
+        operation = self._recorder.intern("Tensor.to")
+
+        def call(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            on_host = sides[args[0] if args else kwargs.get("device", kwargs.get("other"))]
+            if on_host is None or on_host is tensor.is_cpu or local.copying or tensor.is_meta:
+                return original(tensor, *args, **kwargs)
+            return record(original, operation, "to", tensor, args, kwargs)
+
+        return call
 
     def _install_method(self, patches: Patches, name: str, crosses: crossing.Predicate) -> None:
         local = self._recorder.local
@@ -96,7 +112,9 @@ class CopyRecorder:
         source: torch.Tensor = tensor if not into else args[name == "__setitem__"] if args else kwargs["src"]
         to_device = source.is_cpu
         probe, timer, recorder = self._probe, self.timer, self._recorder
-        sample = probe.before(source) if probe is not None and to_device else None
+        sample = None
+        if probe is not None and to_device and source.nbytes >= MIN_BYTES:
+            sample = probe.before(source)
         local, clock = recorder.local, recorder.clock
         local.copying = True
         try:
@@ -118,7 +136,10 @@ class CopyRecorder:
             return result
         copy_id = recorder.next_copy()
         fqn, parameter = local.label or self._find_label(host, remote) or self._no_label
-        kind, path, offset = self._memory.describe(host)
+        kind, path, offset = UNKNOWN
+        if host is not None:
+            # Known addresses are looked up here rather than asked for: one call less for each copy.
+            kind, path, offset = self._memory.found.get(host.data_ptr()) or self._memory.describe(host)
         stack, device = local.stack, remote.device
         if to_device:
             recorder.h2d_bytes += size_bytes

@@ -10,31 +10,27 @@ import torch
 Predicate = Callable[[torch.Tensor, tuple[Any, ...], dict[str, Any]], bool]
 
 
-_NEITHER = None
-_sides: dict[Any, bool | None] = {}
-"""What a target of ``Tensor.to`` is: True the host, False a device, None neither (a dtype, meta). Asking a torch.device
-for its type costs more than everything else here, and there are few of them."""
+class Sides(dict[Any, bool | None]):
+    """What a target of ``Tensor.to`` is: True the host, False a device, None neither (a dtype, meta).
 
+    Asking a torch.device for its type costs more than a look-up, and there are few of them. Tensors as targets are not
+    kept.
+    """
 
-def to(tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """``Tensor.to(device | other | dtype, ...)``: the target is on the other side."""
-    target = args[0] if args else kwargs.get("device", kwargs.get("other"))
-    if target in _sides:
-        on_host = _sides[target]
-    elif isinstance(target, torch.Tensor):
-        on_host = target.is_cpu if not target.is_meta else _NEITHER
-    else:
-        on_host = _sides[target] = _side(target)
-    return on_host is not _NEITHER and on_host is not tensor.is_cpu and not tensor.is_meta
+    def __missing__(self, target: Any) -> bool | None:
+        if isinstance(target, torch.Tensor):
+            return None if target.is_meta else target.is_cpu
+        self[target] = side = _side(target)
+        return side
 
 
 def _side(target: Any) -> bool | None:
     if target is None or isinstance(target, torch.dtype):
-        return _NEITHER
+        return None
     if isinstance(target, int):  # an accelerator's index
         return False
     kind = torch.device(target).type
-    return _NEITHER if kind == "meta" else kind == "cpu"
+    return None if kind == "meta" else kind == "cpu"
 
 
 def from_host(tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:  # noqa: ARG001

@@ -37,13 +37,13 @@ class HostMemoryMap:
     def __init__(self) -> None:
         self._starts: list[int] = []
         self._regions: list[tuple[int, int, str]] = []
-        self._found: dict[int, HostSource] = {}
+        self.found: dict[int, HostSource] = {}
         self.available = _MAPS.exists()
         self.refresh()
 
     def refresh(self) -> None:
         """Read the map again: memory that was given back may belong to something else by now."""
-        self._found.clear()
+        self.found.clear()
         if not self.available:
             return
         regions = [_parse(line) for line in _MAPS.read_text(errors="surrogateescape").splitlines()]
@@ -55,10 +55,10 @@ class HostMemoryMap:
         if tensor is None or not tensor.is_cpu or tensor.numel() == 0:
             return UNKNOWN
         address = tensor.data_ptr()
-        source = self._found.get(address)
+        source = self.found.get(address)
         if source is None:
             pinned = torch.cuda.is_initialized() and tensor.is_pinned()
-            source = self._found[address] = PINNED if pinned else self.locate(address)
+            source = self.found[address] = PINNED if pinned else self.locate(address)
         return source
 
     def locate(self, address: int) -> HostSource:

@@ -53,9 +53,7 @@ class HostProbe:
         self._vector = ctypes.create_string_buffer(1 << 16)
 
     def before(self, source: torch.Tensor) -> Sample | None:
-        """The counters now, or None when this copy is not worth a probe."""
-        if source.nbytes < MIN_BYTES:
-            return None
+        """The counters now, or None when this copy is not worth a probe; `source` has at least `MIN_BYTES`."""
         address = source.data_ptr()
         skips = self._warm.get(address, 0)
         if skips:

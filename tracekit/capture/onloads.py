@@ -28,6 +28,8 @@ class OnloadRecorder:
         self._recorder = recorder
         self._registry = registry
         self.sample_memory: Callable[[], None] | None = None
+        self._kinds = {kind: recorder.kind_id(kind) for kind in (SpanKind.ONLOAD, SpanKind.OFFLOAD)}
+        self._names = {kind: recorder.intern(kind.value) for kind in self._kinds}
 
     def install_torch(self, patches: Patches) -> None:
         """Label what ``Module.to`` and its kin move: they go through ``Module._apply``, a private name of torch.
@@ -52,50 +54,62 @@ class OnloadRecorder:
         patches.wrap(group, "offload_", lambda original: self._group(original, SpanKind.OFFLOAD))
         patches.wrap(group, "_transfer_tensor_to_device", self._labelled_transfer)
 
-    def around(self, kind: SpanKind, name: str, fqn: int, call: Callable[[], Any]) -> Any:
-        """Make `call` inside an onload or offload span.
+    def open(self, kind: SpanKind, fqn: int) -> tuple[Frame | None, Frame]:
+        """Open an onload or offload span; `close` takes what this returns.
 
         Where it is a module's own (its hook runs inside its call, before its work or after it), the span lies beside
-        the forward's and the forward's shrinks, so that a forward's duration is its own.
+        the forward's and the forward shrinks, so that a forward's duration is its own.
         """
         recorder = self._recorder
         stack = recorder.local.stack
-        forward = stack[-1] if stack and stack[-1].is_forward else None
-        beside = forward is not None and (kind is SpanKind.OFFLOAD or forward.pristine)
-        if forward is not None and beside:
-            frame = Frame(recorder.next_span(), forward.parent_id, False, fqn)
+        beside: Frame | None = None
+        if stack and stack[-1].is_forward and (kind is SpanKind.OFFLOAD or stack[-1].pristine):
+            beside = stack[-1]
+            frame = Frame(recorder.next_span(), beside.parent_id, False, fqn)
             stack.append(frame)
         else:
             frame = recorder.push(fqn, is_forward=False)
         frame.start_ns = recorder.clock()
-        try:
-            return call()
-        finally:
-            end_ns = recorder.clock()
-            recorder.pop(frame, recorder.kind_id(kind), recorder.intern(name), recorder.empty, end_ns)
-            if forward is not None and beside:
-                if kind is SpanKind.ONLOAD:
-                    forward.start_ns = end_ns
-                else:
-                    forward.end_ns = frame.start_ns
-            if self.sample_memory is not None:
-                self.sample_memory()
+        return beside, frame
+
+    def close(self, kind: SpanKind, beside: Frame | None, frame: Frame) -> None:
+        """Close the span, and move the forward's start or end to it."""
+        recorder = self._recorder
+        end_ns = recorder.clock()
+        recorder.pop(frame, self._kinds[kind], self._names[kind], recorder.empty, end_ns)
+        if beside is not None:
+            if kind is SpanKind.ONLOAD:
+                beside.start_ns = end_ns
+            else:
+                beside.end_ns = frame.start_ns
+        if self.sample_memory is not None:
+            self.sample_memory()
 
     def _align_onload(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        open_, close, fqn = self.open, self.close, self._registry.fqn
+
         def pre_forward(hook: Any, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
             if not hook.offload:
                 return original(hook, module, *args, **kwargs)
-            fqn = self._registry.fqn(module)
-            return self.around(SpanKind.ONLOAD, "onload", fqn, lambda: original(hook, module, *args, **kwargs))
+            beside, frame = open_(SpanKind.ONLOAD, fqn(module))
+            try:
+                return original(hook, module, *args, **kwargs)
+            finally:
+                close(SpanKind.ONLOAD, beside, frame)
 
         return pre_forward
 
     def _align_offload(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        open_, close, fqn = self.open, self.close, self._registry.fqn
+
         def post_forward(hook: Any, module: nn.Module, output: Any) -> Any:
             if not hook.offload:
                 return original(hook, module, output)
-            fqn = self._registry.fqn(module)
-            return self.around(SpanKind.OFFLOAD, "offload", fqn, lambda: original(hook, module, output))
+            beside, frame = open_(SpanKind.OFFLOAD, fqn(module))
+            try:
+                return original(hook, module, output)
+            finally:
+                close(SpanKind.OFFLOAD, beside, frame)
 
         return post_forward
 
@@ -103,37 +117,44 @@ class OnloadRecorder:
         def pre_forward(hook: Any, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
             if next(module.parameters()).device == hook.execution_device:
                 return original(hook, module, *args, **kwargs)
-            fqn = self._registry.fqn(module)
-            return self.around(SpanKind.ONLOAD, "onload", fqn, lambda: original(hook, module, *args, **kwargs))
+            beside, frame = self.open(SpanKind.ONLOAD, self._registry.fqn(module))
+            try:
+                return original(hook, module, *args, **kwargs)
+            finally:
+                self.close(SpanKind.ONLOAD, beside, frame)
 
         return pre_forward
 
     def _model_offload(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def offload(user_hook: Any) -> Any:
-            fqn = self._registry.fqn(user_hook.model)
-            return self.around(SpanKind.OFFLOAD, "offload", fqn, lambda: original(user_hook))
+            beside, frame = self.open(SpanKind.OFFLOAD, self._registry.fqn(user_hook.model))
+            try:
+                return original(user_hook)
+            finally:
+                self.close(SpanKind.OFFLOAD, beside, frame)
 
         return offload
 
     def _group(self, original: Callable[..., Any], kind: SpanKind) -> Callable[..., Any]:
-        local = self._recorder.local
-        registry = self._registry
+        local, registry = self._recorder.local, self._registry
 
         def move(group: Any) -> Any:
             fqn = registry.group_fqn(group.modules, (*group.parameters, *group.buffers))
-            before, local.group = local.group, group
+            outer, local.group = local.group, group
+            beside, frame = self.open(kind, fqn)
             try:
-                return self.around(kind, kind.value, fqn, lambda: original(group))
+                return original(group)
             finally:
-                local.group = before
+                self.close(kind, beside, frame)
+                local.group = outer
 
         return move
 
     def _labelled_set(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        local, intern, registry = self._recorder.local, self._recorder.intern, self._registry
+        local, intern, fqn = self._recorder.local, self._recorder.intern, self._registry.fqn
 
         def set_module_tensor_to_device(module: nn.Module, tensor_name: str, *args: Any, **kwargs: Any) -> Any:
-            before, local.label = local.label, (registry.fqn(module), intern(tensor_name))
+            before, local.label = local.label, (fqn(module), intern(tensor_name))
             try:
                 return original(module, tensor_name, *args, **kwargs)
             finally:

@@ -48,6 +48,7 @@ class ModuleRegistry:
         """Address of a weight on the host -> interned (FQN, name): names copies that no hook announced."""
         self._modules: dict[int, weakref.ref[nn.Module]] = {}
         self._first_owner: dict[int, str] = {}
+        self._no_name = sink.intern("")
 
     def add_component(self, component: str, root: nn.Module) -> None:
         """Register `root` under the name `component`, with everything in it; what is known already stays.
@@ -66,7 +67,7 @@ class ModuleRegistry:
     def fqn(self, module: nn.Module) -> int:
         """The interned FQN of a module; that of the empty string for one that is not registered."""
         entry = self.entries.get(id(module))
-        return self._sink.intern("") if entry is None else entry.fqn
+        return self._no_name if entry is None else entry.fqn
 
     def group_fqn(self, modules: Iterable[nn.Module], parameters: Iterable[torch.Tensor]) -> int:
         """The interned FQN of a group that is moved as one: its first module's, else its first weight's owner."""
