@@ -37,8 +37,10 @@ class CopyTimer(Protocol):
     def start(self) -> object:
         """Called right before a copy; what it returns goes to `stop`."""
 
-    def stop(self, started: object, copy_id: int, size_bytes: int, *, to_device: bool) -> None:
-        """Called right after the copy was issued."""
+    def stop(
+        self, started: object, copy_id: int, size_bytes: int, call_ns: tuple[int, int], *, to_device: bool
+    ) -> None:
+        """Called after the copy was issued; `call_ns` is when the call began and returned."""
 
 
 class CopyRecorder:
@@ -166,7 +168,7 @@ class CopyRecorder:
             )
         )
         if timer is not None:
-            timer.stop(started, copy_id, size_bytes, to_device=to_device)
+            timer.stop(started, copy_id, size_bytes, (start, end), to_device=to_device)
         if sample is not None and probe is not None:
             probe.after(copy_id, sample)
         return result

@@ -58,24 +58,24 @@ class CudaEventActivity(DeviceActivity):
         self._base_ns = (before + after) // 2
         self.alignment_error_ns = (after - before + 1) // 2
 
-    def start(self) -> tuple[torch.cuda.Event, int]:
-        """The event before a copy, and the host's time."""
+    def start(self) -> torch.cuda.Event:
+        """The event before a copy."""
         event = torch.cuda.Event(enable_timing=True)
         event.record(torch.cuda.current_stream(self._device))
-        return event, self._recorder.clock()
+        return event
 
-    def stop(self, started: object, copy_id: int, size_bytes: int, *, to_device: bool) -> None:
+    def stop(
+        self, started: object, copy_id: int, size_bytes: int, call_ns: tuple[int, int], *, to_device: bool
+    ) -> None:
         """The event after a copy."""
-        if not isinstance(started, tuple):
+        if not isinstance(started, torch.cuda.Event):
             return
-        before, start_ns = started
-        end_ns = self._recorder.clock()
         stream = torch.cuda.current_stream(self._device)
         after = torch.cuda.Event(enable_timing=True)
         after.record(stream)
         thread_id = self._recorder.local.thread_id
         self._pending.append(
-            _Pending(before, after, start_ns, end_ns, copy_id, size_bytes, to_device, thread_id, stream.stream_id)
+            _Pending(started, after, *call_ns, copy_id, size_bytes, to_device, thread_id, stream.stream_id)
         )
 
     def step_ended(self) -> None:
