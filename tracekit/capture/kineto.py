@@ -179,7 +179,7 @@ class KinetoActivity(DeviceActivity):
                 memcpys += op == "memcpy"
                 append(DEVICE_OPS, op, event.name, args.device, args.stream, start, end, args.bytes, args.correlation)
             elif event.cat in _RUNTIME and id(event) not in own:
-                tid = int(event.tid) & 0xFFFFFFFF
+                tid = int(event.tid)
                 append(RUNTIME_CALLS, event.name, threads.get(tid, tid), start, end, args.correlation)
         self.counts["device_memcpys"] = self.counts.get("device_memcpys", 0) + memcpys
 

@@ -41,8 +41,17 @@ class ThreadState(threading.local):
         self.copying = False
         self.label: tuple[int, int] | None = None  # interned FQN and parameter of the weight that is being moved
         self.group: Any = None  # diffusers' ModuleGroup that is being moved
-        # CUPTI names a thread by the low 32 bits of pthread_self(), which Python calls its ident.
-        threads[threading.get_ident() & 0xFFFFFFFF] = self.thread_id
+        threads[kineto_thread_id(threading.get_ident())] = self.thread_id
+
+
+def kineto_thread_id(ident: int) -> int:
+    """What Kineto calls a thread in its trace, from ``threading.get_ident()``, which is pthread_self().
+
+    CUPTI keeps the low 32 bits, Kineto reads them as a signed number and writes its absolute value (sanitizeTid in
+    libkineto's output_json.cpp).
+    """
+    low = ident & 0xFFFFFFFF
+    return min(low, (1 << 32) - low)
 
 
 class Recorder:
