@@ -79,7 +79,7 @@ class CopyRecorder:
 
         def call(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
             on_host = sides[args[0] if args else kwargs.get("device", kwargs.get("other"))]
-            if on_host is None or on_host is tensor.is_cpu or local.copying or tensor.is_meta:
+            if on_host is None or on_host is tensor.is_cpu or local.thread.copying or tensor.is_meta:
                 return original(tensor, *args, **kwargs)
             return record(original, operation, "to", tensor, args, kwargs)
 
@@ -92,7 +92,7 @@ class CopyRecorder:
 
         def make(original: Callable[..., Any]) -> Callable[..., Any]:
             def call(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-                if local.copying or not crosses(tensor, args, kwargs):
+                if local.thread.copying or not crosses(tensor, args, kwargs):
                     return original(tensor, *args, **kwargs)
                 return record(original, operation, name, tensor, args, kwargs)
 
@@ -117,15 +117,15 @@ class CopyRecorder:
         sample = None
         if probe is not None and to_device and source.nbytes >= MIN_BYTES:
             sample = probe.before(source)
-        local, clock = recorder.local, recorder.clock
-        local.copying = True
+        thread, clock = recorder.local.thread, recorder.clock
+        thread.copying = True
         try:
             started = timer.start() if timer is not None else None
             start = clock()
             result = original(tensor, *args, **kwargs)
             end = clock()
         finally:
-            local.copying = False
+            thread.copying = False
         # The other side; a number that came out of item() has no address.
         other = tensor if into else result if isinstance(result, torch.Tensor) else None
         host, remote = (source, other) if to_device and other is not None else (other, source)
@@ -137,20 +137,20 @@ class CopyRecorder:
         if size_bytes == 0:
             return result
         copy_id = recorder.next_copy()
-        fqn, parameter = local.label or self._find_label(host, remote) or self._no_label
+        fqn, parameter = thread.label or self._find_label(host, remote) or self._no_label
         kind, path, offset = UNKNOWN
         if host is not None:
             # Known addresses are looked up here rather than asked for: one call less for each copy.
             kind, path, offset = self._memory.found.get(host.data_ptr()) or self._memory.describe(host)
-        stack, device = local.stack, remote.device
+        top, device = thread.top, remote.device
         if to_device:
             recorder.h2d_bytes += size_bytes
         self._extend(
             self._pack(
                 copy_id,
-                stack[-1].span_id if stack else NONE,
-                local.run_index,
-                local.thread_id,
+                NONE if top is None else top.span_id,
+                thread.run_index,
+                thread.thread_id,
                 self._to_device if to_device else self._to_host,
                 size_bytes,
                 start,
@@ -179,7 +179,7 @@ class CopyRecorder:
             label = self._registry.addresses.get(host.data_ptr())
             if label is not None:
                 return label
-        group = self._recorder.local.group
+        group = self._recorder.local.thread.group
         if group is None:
             return None
         address = remote.data_ptr()

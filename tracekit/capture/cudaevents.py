@@ -73,7 +73,7 @@ class CudaEventActivity(DeviceActivity):
         stream = torch.cuda.current_stream(self._device)
         after = torch.cuda.Event(enable_timing=True)
         after.record(stream)
-        thread_id = self._recorder.local.thread_id
+        thread_id = self._recorder.local.thread.thread_id
         self._pending.append(
             _Pending(started, after, *call_ns, copy_id, size_bytes, to_device, thread_id, stream.stream_id)
         )

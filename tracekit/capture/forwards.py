@@ -40,25 +40,24 @@ def _module_call(original: Callable[..., Any], recorder: Recorder, registry: Mod
         entry = entries.get(id(module))
         if entry is None:
             return original(module, *args, **kwargs)
-        stack = local.stack
-        parent_id = NONE
-        if stack:
-            parent = stack[-1]
-            parent.pristine = False
-            parent.end_ns = 0
-            parent_id = parent.span_id
         name, fqn, note, component = entry
-        frame = Frame(next_span(), parent_id, True, fqn)
-        stack.append(frame)
-        if len(stack) <= 2:
+        thread = local.thread
+        below, parent_id = thread.top, NONE
+        if below is None:
             recorder.component = component
+        else:
+            below.pristine = False
+            below.end_ns = 0
+            parent_id = below.span_id
+            if below.parent_id == NONE:
+                recorder.component = component
+        thread.top = frame = Frame(next_span(), below, parent_id, True, fqn)
         frame.start_ns = clock()
         try:
             return original(module, *args, **kwargs)
         finally:
             end_ns = frame.end_ns or clock()
-            while stack and stack.pop() is not frame:
-                pass  # an exception left spans open above this one
+            thread.top = below  # also drops what an exception left open above
             extend(
                 pack(
                     frame.span_id,
@@ -67,8 +66,8 @@ def _module_call(original: Callable[..., Any], recorder: Recorder, registry: Mod
                     name,
                     fqn,
                     note,
-                    local.run_index,
-                    local.thread_id,
+                    thread.run_index,
+                    thread.thread_id,
                     frame.start_ns,
                     end_ns,
                 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
@@ -29,17 +30,19 @@ A forward of a leaf module launches a few kernels. Kineto keeps 128 MB by defaul
 """
 
 _DEVICE_OPS = {"kernel": "kernel", "gpu_memcpy": "memcpy", "gpu_memset": "memset"}
-_RUNTIME = ("cuda_runtime", "cuda_driver")
+_KINDS = {*_DEVICE_OPS, "cuda_runtime", "cuda_driver"}
 
 
-class _Args(msgspec.Struct):
-    device: int = 0
-    stream: int = 0
-    correlation: int = NONE
-    bytes: int = NONE
+class _Args(msgspec.Struct, gc=False):
+    """What is read of an event's args. Other events have other things under these names: they are not checked here."""
+
+    device: Any = 0
+    stream: Any = 0
+    correlation: Any = NONE
+    bytes: Any = NONE
 
 
-class _Event(msgspec.Struct):
+class _Event(msgspec.Struct, gc=False):
     ph: str = ""
     cat: str = ""
     name: str = ""
@@ -49,8 +52,8 @@ class _Event(msgspec.Struct):
     args: _Args = msgspec.field(default_factory=_Args)
 
 
-class _Head(msgspec.Struct):
-    traceEvents: list[msgspec.Raw]  # noqa: N815 - Kineto's key
+class _Trace(msgspec.Struct):
+    traceEvents: list[_Event]  # noqa: N815 - Kineto's key
     baseTimeNanoseconds: int = 0  # noqa: N815
 
 
@@ -137,18 +140,10 @@ class KinetoActivity(DeviceActivity):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "window.json"
             profiler.export_chrome_trace(str(path))
-            head = msgspec.json.decode(path.read_bytes(), type=_Head)
-        decoder = msgspec.json.Decoder(_Event)
-        events = []
-        for raw in head.traceEvents:
-            # Other events (metadata, flows, counters) have args of other shapes and are not decoded.
-            text = bytes(raw)
-            if b'"gpu_mem' in text or b'"kernel"' in text or b'"cuda_' in text:
-                event = decoder.decode(raw)
-                if event.ph == "X":
-                    events.append(event)
+            trace = msgspec.json.decode(path.read_bytes(), type=_Trace)
+        events = [event for event in trace.traceEvents if event.ph == "X" and event.cat in _KINDS]
         events.sort(key=lambda event: event.ts)
-        return events, head.baseTimeNanoseconds
+        return events, trace.baseTimeNanoseconds
 
     def _write(self, events: list[_Event], base_ns: int) -> None:
         """Rows of a window, on our clock; the marks are tracekit's own and left out."""
@@ -178,7 +173,7 @@ class KinetoActivity(DeviceActivity):
             if op is not None:
                 memcpys += op == "memcpy"
                 append(DEVICE_OPS, op, event.name, args.device, args.stream, start, end, args.bytes, args.correlation)
-            elif event.cat in _RUNTIME and id(event) not in own:
+            elif id(event) not in own:
                 tid = int(event.tid)
                 append(RUNTIME_CALLS, event.name, threads.get(tid, tid), start, end, args.correlation)
         self.counts["device_memcpys"] = self.counts.get("device_memcpys", 0) + memcpys

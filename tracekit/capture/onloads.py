@@ -61,14 +61,14 @@ class OnloadRecorder:
         the forward's and the forward shrinks, so that a forward's duration is its own.
         """
         recorder = self._recorder
-        stack = recorder.local.stack
+        thread = recorder.local.thread
+        top = thread.top
         beside: Frame | None = None
-        if stack and stack[-1].is_forward and (kind is SpanKind.OFFLOAD or stack[-1].pristine):
-            beside = stack[-1]
-            frame = Frame(recorder.next_span(), beside.parent_id, False, fqn)
-            stack.append(frame)
+        if top is not None and top.is_forward and (kind is SpanKind.OFFLOAD or top.pristine):
+            beside = top
+            thread.top = frame = Frame(recorder.next_span(), top, top.parent_id, False, fqn)
         else:
-            frame = recorder.push(fqn, is_forward=False)
+            frame = recorder.push(fqn)
         frame.start_ns = recorder.clock()
         return beside, frame
 
@@ -140,13 +140,14 @@ class OnloadRecorder:
 
         def move(group: Any) -> Any:
             fqn = registry.group_fqn(group.modules, (*group.parameters, *group.buffers))
-            outer, local.group = local.group, group
+            thread = local.thread
+            outer, thread.group = thread.group, group
             beside, frame = self.open(kind, fqn)
             try:
                 return original(group)
             finally:
                 self.close(kind, beside, frame)
-                local.group = outer
+                thread.group = outer
 
         return move
 
@@ -154,11 +155,12 @@ class OnloadRecorder:
         local, intern, fqn = self._recorder.local, self._recorder.intern, self._registry.fqn
 
         def set_module_tensor_to_device(module: nn.Module, tensor_name: str, *args: Any, **kwargs: Any) -> Any:
-            before, local.label = local.label, (fqn(module), intern(tensor_name))
+            thread = local.thread
+            before, thread.label = thread.label, (fqn(module), intern(tensor_name))
             try:
                 return original(module, tensor_name, *args, **kwargs)
             finally:
-                local.label = before
+                thread.label = before
 
         return set_module_tensor_to_device
 
@@ -166,11 +168,12 @@ class OnloadRecorder:
         local, labels = self._recorder.local, self._registry.labels
 
         def transfer(group: Any, tensor: Any, *args: Any, **kwargs: Any) -> Any:
-            before, local.label = local.label, labels.get(id(tensor), local.label)
+            thread = local.thread
+            before, thread.label = thread.label, labels.get(id(tensor), thread.label)
             try:
                 return original(group, tensor, *args, **kwargs)
             finally:
-                local.label = before
+                thread.label = before
 
         return transfer
 
@@ -186,11 +189,12 @@ class OnloadRecorder:
 
             def labelled(tensor: Any) -> Any:
                 name = names.get(id(tensor))
-                before, local.label = local.label, local.label if name is None else (fqn, intern(name))
+                thread = local.thread
+                before, thread.label = thread.label, thread.label if name is None else (fqn, intern(name))
                 try:
                     return move(tensor)
                 finally:
-                    local.label = before
+                    thread.label = before
 
             labelled.tracekit_unlabelled = move  # type: ignore[attr-defined]
             return original(module, labelled, *args, **kwargs)

@@ -71,7 +71,7 @@ class PipelineRecorder:
         recorder, observer = self._recorder, self._observer
 
         def call(pipeline: Any, *args: Any, **kwargs: Any) -> Any:
-            if recorder.local.stack:  # a pipeline inside a pipeline is part of the outer one's run
+            if recorder.local.thread.top:  # a pipeline inside a pipeline is part of the outer one's run
                 return original(pipeline, *args, **kwargs)
             with recorder.own_work("register modules"):
                 self.register(pipeline)
@@ -112,7 +112,7 @@ class PipelineRecorder:
         recorder = self._recorder
 
         def call(owner: Any, *args: Any, **kwargs: Any) -> Any:
-            if recorder.local.stack:
+            if recorder.local.thread.top:
                 return original(owner, *args, **kwargs)
             cls = owner if isinstance(owner, type) else type(owner)
             if not isinstance(owner, type):

@@ -1,7 +1,7 @@
 """Turn what the patches see into rows: which span is open on each thread, and what ended.
 
-The hot path is one `Frame` on a per-thread stack and one packed row when it closes: no object survives an event, so
-the garbage collector never sees the recording.
+The hot path is one `Frame` on a linked per-thread stack and one packed row when it closes: no object survives an
+event, so the garbage collector never sees the recording.
 """
 
 from __future__ import annotations
@@ -17,12 +17,16 @@ from tracekit.model import COUNTERS, NONE, SPANS, Progress, Sink, SpanKind
 
 
 class Frame:
-    """An open span. `start_ns` and `end_ns` of a forward are moved inward by its module's own onload and offload."""
+    """An open span. `start_ns` and `end_ns` of a forward are moved inward by its module's own onload and offload.
 
-    __slots__ = ("end_ns", "fqn", "is_forward", "parent_id", "pristine", "span_id", "start_ns")
+    `below` is what was open on the thread before it: frames are a linked stack, whose top the thread knows.
+    """
 
-    def __init__(self, span_id: int, parent_id: int, is_forward: bool, fqn: int) -> None:
+    __slots__ = ("below", "end_ns", "fqn", "is_forward", "parent_id", "pristine", "span_id", "start_ns")
+
+    def __init__(self, span_id: int, below: Frame | None, parent_id: int, is_forward: bool, fqn: int) -> None:
         self.span_id = span_id
+        self.below = below
         self.parent_id = parent_id
         self.is_forward = is_forward
         self.fqn = fqn  # interned
@@ -31,17 +35,26 @@ class Frame:
         self.end_ns = 0
 
 
-class ThreadState(threading.local):
-    """What is going on in one thread. Reading an attribute gives the calling thread's own."""
+class Thread:
+    """What is going on in one thread."""
 
-    def __init__(self, threads: dict[int, int], default_run: list[int]) -> None:
-        self.stack: list[Frame] = []
-        self.run_index = default_run[0]
+    __slots__ = ("copying", "group", "label", "run_index", "thread_id", "top")
+
+    def __init__(self, run_index: int) -> None:
+        self.top: Frame | None = None
+        self.run_index = run_index
         self.thread_id = threading.get_native_id()
         self.copying = False
         self.label: tuple[int, int] | None = None  # interned FQN and parameter of the weight that is being moved
         self.group: Any = None  # diffusers' ModuleGroup that is being moved
-        threads[kineto_thread_id(threading.get_ident())] = self.thread_id
+
+
+class ThreadLocal(threading.local):
+    """The calling thread's `Thread`: one look-up, after which its attributes are plain ones."""
+
+    def __init__(self, threads: dict[int, int], default_run: list[int]) -> None:
+        self.thread = Thread(default_run[0])
+        threads[kineto_thread_id(threading.get_ident())] = self.thread.thread_id
 
 
 def kineto_thread_id(ident: int) -> int:
@@ -71,7 +84,7 @@ class Recorder:
         self.clock = clock
         self.threads: dict[int, int] = {}
         self._default_run = [NONE]
-        self.local = ThreadState(self.threads, self._default_run)
+        self.local = ThreadLocal(self.threads, self._default_run)
         self.next_span: Callable[[], int] = itertools.count().__next__
         self.next_copy: Callable[[], int] = itertools.count().__next__
         self._next_run: Callable[[], int] = itertools.count().__next__
@@ -90,26 +103,21 @@ class Recorder:
         """The interned id of a span's kind, for packed rows."""
         return self._kinds[kind]
 
-    def push(self, fqn: int, *, is_forward: bool) -> Frame:
+    def push(self, fqn: int) -> Frame:
         """Open a span on this thread; its clock starts when the caller sets `start_ns`."""
-        stack = self.local.stack
-        if stack:
-            parent = stack[-1]
-            parent.pristine = False
-            parent.end_ns = 0
-            parent_id = parent.span_id
-        else:
-            parent_id = NONE
-        frame = Frame(self.next_span(), parent_id, is_forward, fqn)
-        stack.append(frame)
+        thread = self.local.thread
+        below, parent_id = thread.top, NONE
+        if below is not None:
+            below.pristine = False
+            below.end_ns = 0
+            parent_id = below.span_id
+        thread.top = frame = Frame(self.next_span(), below, parent_id, False, fqn)
         return frame
 
     def pop(self, frame: Frame, kind: int, name: int, note: int, end_ns: int) -> None:
-        """Close `frame`, and whatever an exception left open above it; writes its row. Ids are interned."""
-        local = self.local
-        stack = local.stack
-        while stack and stack.pop() is not frame:
-            pass
+        """Close `frame`, with whatever an exception left open above it, and write its row. Ids are interned."""
+        thread = self.local.thread
+        thread.top = frame.below
         self.extend_spans(
             self.pack_span(
                 frame.span_id,
@@ -118,8 +126,8 @@ class Recorder:
                 name,
                 frame.fqn,
                 note,
-                local.run_index,
-                local.thread_id,
+                thread.run_index,
+                thread.thread_id,
                 frame.start_ns,
                 end_ns,
             )
@@ -128,7 +136,7 @@ class Recorder:
     @contextmanager
     def span(self, kind: SpanKind, name: str, fqn: str = "", note: str = "") -> Iterator[Frame]:
         """A span around the body, written however the body ends."""
-        frame = self.push(self.intern(fqn), is_forward=False)
+        frame = self.push(self.intern(fqn))
         frame.start_ns = self.clock()
         try:
             yield frame
@@ -158,7 +166,7 @@ class Recorder:
     def begin_run(self, *, every_thread: bool = False) -> int:
         """Number a new run and make it this thread's; with `every_thread`, also that of threads seen from now on."""
         run_index = self._next_run()
-        self.local.run_index = run_index
+        self.local.thread.run_index = run_index
         if every_thread:
             self._default_run[0] = run_index
         self._run_index, self._steps_done = run_index, 0
@@ -166,7 +174,7 @@ class Recorder:
 
     def end_run(self) -> None:
         """Leave the run."""
-        self.local.run_index = NONE
+        self.local.thread.run_index = NONE
         self._default_run[0] = NONE
 
     def step_done(self) -> None:

@@ -29,7 +29,7 @@ def _around(patches: Patches, recorder: Recorder, owner: Any, name: str, kind: S
         def call(*args: Any, **kwargs: Any) -> Any:
             if torch.compiler.is_compiling():
                 return original(*args, **kwargs)
-            frame = recorder.push(recorder.empty, is_forward=False)
+            frame = recorder.push(recorder.empty)
             frame.start_ns = clock()
             try:
                 return original(*args, **kwargs)

@@ -82,11 +82,11 @@ class Session:
     def add(self, collector: Collector) -> None:
         """Prime a collector, in a span of tracekit's own, and drive it from now on."""
         with self.recorder.own_work(f"prime {type(collector).__name__}"):
-            self.recorder.local.copying = True  # its own copies are not the profiled code's
+            self.recorder.local.thread.copying = True  # its own copies are not the profiled code's
             try:
                 collector.prime()
             finally:
-                self.recorder.local.copying = False
+                self.recorder.local.thread.copying = False
         self._collectors.append(collector)
         if isinstance(collector, DeviceActivity):
             self.activity = collector

@@ -40,9 +40,9 @@ def watch_cuda(session: Session, device_index: int, activity: str, *, nvml: bool
     if activity in ("auto", "cupti"):
         cupti = KinetoActivity(recorder, device_index)
         with recorder.own_work("prime CUPTI"):
-            recorder.local.copying = True
+            recorder.local.thread.copying = True
             refusal = cupti.refusal()
-            recorder.local.copying = False
+            recorder.local.thread.copying = False
         if not refusal:
             session.add(cupti)
         else:

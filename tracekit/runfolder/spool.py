@@ -75,8 +75,8 @@ class _Interned(dict[str, int]):
 class SpoolWriter:
     """Appends rows of several tables to the spool files of a run folder that is being made."""
 
-    def __init__(self, folder: Path, tables: Iterable[Table]) -> None:
-        """Make the spool's files.
+    def __init__(self, folder: Path, tables: Iterable[Table], explain: Callable[[OSError], Exception]) -> None:
+        """Make the spool's files. `explain` turns what the operating system refuses an append into what it raises.
 
         Raises:
             OSError: the folder cannot be written.
@@ -85,6 +85,7 @@ class SpoolWriter:
         self._rows = {table.name: _Tail(spool_path(folder, table.name)) for table in tables}
         self._writing = threading.Lock()
         self._process_id = os.getpid()
+        self._explain = explain
         self._closed = False
         self.intern: Callable[[str], int] = _Interned(self._strings.pending).__getitem__
         """The id that a row holds for a string. A known string costs one dictionary look-up."""
@@ -137,6 +138,8 @@ class SpoolWriter:
         elif self._writing.acquire(blocking=len(tail.pending) > _STALL_FACTOR * BUFFER_LIMIT):
             try:
                 self._write((tail,))
+            except OSError as error:
+                raise self._explain(error) from error
             finally:
                 self._writing.release()
 

@@ -51,7 +51,7 @@ class RunWriter:
             try:
                 (temporary / SPOOL_NAME).mkdir(parents=True)
                 _write_manifest(temporary, msgspec.structs.replace(manifest, complete=False))
-                spool = SpoolWriter(temporary, TABLES.values())
+                spool = SpoolWriter(temporary, TABLES.values(), lambda error: _usage_error(path, error))
                 if path.exists():
                     shutil.rmtree(path)
                 temporary.rename(path)
@@ -78,15 +78,7 @@ class RunWriter:
 
         Adding is atomic, takes no lock, and may raise UsageError when the disk is full.
         """
-        pack, extend = self._spool.raw(table)
-
-        def add(row: bytes) -> None:
-            try:
-                extend(row)
-            except OSError as error:
-                raise _usage_error(self.path, error) from error
-
-        return pack, add
+        return self._spool.raw(table)
 
     def flush(self) -> None:
         """Hand everything appended so far to the operating system: from here on a kill does not lose it.
