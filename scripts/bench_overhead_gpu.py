@@ -2,9 +2,9 @@
 """What tracekit's hooks cost a step, and whether they wait for the device, measured within one process.
 
 Denoising steps alternate between hooks on and off (in the order on off off on, so that drift cancels), each between two
-synchronisations of the benchmark's own; CUPTI records throughout. The ratio of neighbouring steps is averaged until its
-95% interval is narrower than `--width`, or the time is up. Synchronising calls are counted by CUPTI in both kinds of
-step, the benchmark's own left out.
+synchronisations of the benchmark's own; CUPTI records throughout. Pairs of neighbouring steps are added until the 95%
+interval of their ratios' median is narrower than `--width`, or the time is up. Synchronising calls are counted by
+CUPTI in both kinds of step, the benchmark's own left out.
 
     scripts/bench_overhead_gpu.py --output reports/data [--seconds 240]
 """
@@ -15,6 +15,7 @@ import argparse
 import gc
 import json
 import math
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchlib import markdown_table, mean_interval, where
+from benchlib import markdown_table, median_interval, where
 
 from tracekit.api.options import CaptureOptions
 from tracekit.api.recording import Recording
@@ -126,22 +127,23 @@ def run_until(alternation: Alternation, run: Callable[[], None], options: argpar
     deadline = time.monotonic() + options.seconds
     while True:
         run()
-        _, half = mean_interval(alternation.ratios)
-        if 2 * half < options.width or time.monotonic() > deadline:
+        _, low, high = median_interval(alternation.ratios)
+        if high - low < options.width or time.monotonic() > deadline:
             return
 
 
 def row(name: str, alternation: Alternation, run: Run) -> dict[str, object]:
-    mean, half = mean_interval(alternation.ratios)
+    median, low, high = median_interval(alternation.ratios)
     off = sorted(end - start for on, start, end in alternation.steps if not on)
     syncs = {on: synchronisations(run, [s for s in alternation.steps if s[0] is on]) for on in (True, False)}
     return {
         "arm": name,
         "pairs": len(alternation.ratios),
         "step without hooks, median s": round(off[len(off) // 2] / 1e9, 4),
-        "hooks cost": f"{100 * math.expm1(mean):+.2f}%",
-        "95% interval": f"{100 * math.expm1(mean - half):+.2f}% to {100 * math.expm1(mean + half):+.2f}%",
-        "added a step": f"{off[len(off) // 2] * math.expm1(mean) / 1e6:.2f} ms",
+        "hooks cost, median": f"{100 * math.expm1(median):+.2f}%",
+        "95% interval": f"{100 * math.expm1(low):+.2f}% to {100 * math.expm1(high):+.2f}%",
+        "mean": f"{100 * math.expm1(statistics.fmean(alternation.ratios)):+.2f}%",
+        "step without hooks, 10% to 90%": f"{off[len(off) // 10] / 1e9:.4f} to {off[-len(off) // 10] / 1e9:.4f}",
         "waits a step, hooks on": syncs[True],
         "waits a step, hooks off": syncs[False],
     }

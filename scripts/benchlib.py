@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import platform
 import shlex
 import statistics
 import sys
@@ -20,21 +21,31 @@ Z95 = 1.959964
 
 def where(device: DeviceInfo) -> str:
     """Machine, versions and command, as every report gives them."""
-    machine = describe_machine()
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers", "accelerate", "transformers"))
-    link = f", {device.link}" if device.link else ""
     command = shlex.join([f"scripts/{Path(sys.argv[0]).name}", *sys.argv[1:]])
-    return (
-        f"Machine: {device.name}{link}; {machine.cores} cores, {format_memory(machine.ram_bytes)} of memory, "
-        f"Linux {machine.kernel}, Python {machine.python}.\n{versions}.\n\n    {command}\n"
-    )
+    return f"Machine: {_machine(device)}. Python {platform.python_version()}, {versions}.\n\n    {command}\n"
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, float]:
-    """The mean and the half width of its 95% interval; the half width is infinite for a single value."""
-    if len(values) < 2:
-        return values[0], math.inf
-    return statistics.fmean(values), Z95 * statistics.stdev(values) / math.sqrt(len(values))
+def _machine(device: DeviceInfo) -> str:
+    if device.kind == "cuda":
+        # "NVIDIA H100 80GB HBM3" is called H100 80GB.
+        name = " ".join(word for word in device.name.split() if word != "NVIDIA" and not word.startswith("HBM"))
+        return f"1x {name}, {device.link}"
+    machine = describe_machine()
+    return f"no GPU ({device.name}); {machine.cores} cores, {format_memory(machine.ram_bytes)} of memory"
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """The median and its 95% interval from order statistics, which assumes nothing about the distribution.
+
+    The ranks are those of the normal approximation to the binomial; with under 10 values the interval is infinite.
+    """
+    ordered, count = sorted(values), len(values)
+    if count < 10:
+        return statistics.median(ordered), -math.inf, math.inf
+    reach = Z95 * math.sqrt(count) / 2
+    low, high = math.floor(count / 2 - reach), math.ceil(count / 2 + reach)
+    return statistics.median(ordered), ordered[max(low, 0)], ordered[min(high, count - 1)]
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
