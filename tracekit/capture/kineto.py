@@ -26,8 +26,11 @@ MARKS = 16
 MAX_WINDOW_EVENTS = 150_000
 """Host events (forwards, copies) after which a window is closed at the next step's end.
 
-A forward of a leaf module launches a few kernels. Kineto keeps 128 MB by default, about 600,000 launches.
+A forward of a leaf module launches a few kernels, each with its runtime call about 250 bytes of CUPTI's records: well
+below the limit that kineto.conf sets, and Kineto's own of 128 MB holds for whom imported torch before tracekit.
 """
+MAX_WINDOW_NS = 60_000_000_000
+"""A window also ends at the first step's end after so long: compiled regions launch many kernels in few host events."""
 
 _DEVICE_OPS = {"kernel": "kernel", "gpu_memcpy": "memcpy", "gpu_memset": "memset"}
 _KINDS = {*_DEVICE_OPS, "cuda_runtime", "cuda_driver"}
@@ -69,6 +72,7 @@ class KinetoActivity(DeviceActivity):
         self._profiler: profile | None = None
         self._marks: list[tuple[int, int]] = []
         self._events_before = 0
+        self._opened_ns = 0
 
     def refusal(self) -> str:
         """Why CUPTI gives no records here; empty when it does.
@@ -99,7 +103,11 @@ class KinetoActivity(DeviceActivity):
 
     def step_ended(self) -> None:
         """Close the window and open another when it has grown large."""
-        if self._recorder.events_so_far() - self._events_before > MAX_WINDOW_EVENTS:
+        recorder = self._recorder
+        if (
+            recorder.events_so_far() - self._events_before > MAX_WINDOW_EVENTS
+            or recorder.clock() - self._opened_ns > MAX_WINDOW_NS
+        ):
             self.run_begins()
 
     def run_ended(self) -> None:
@@ -116,6 +124,7 @@ class KinetoActivity(DeviceActivity):
 
     def _open(self) -> None:
         self._events_before = self._recorder.events_so_far()
+        self._opened_ns = self._recorder.clock()
         self._profiler = profile(activities=[ProfilerActivity.CUDA])
         self._profiler.start()
         self._marks = self._mark()
