@@ -148,3 +148,25 @@ def test_paused_steps_are_not_recorded_and_the_others_are(recording) -> None:
     assert (spans.kind == "scheduler").sum() == 2
     top = spans[(spans.kind == "forward") & (spans.fqn == "transformer")]
     assert len(top) == 2
+
+
+def test_a_collector_that_fails_is_let_go_and_the_run_goes_on(recording) -> None:
+    from tracekit.capture.collector import Collector
+
+    class FailingCollector(Collector):
+        told = 0
+
+        def step_ended(self) -> None:
+            self.told += 1
+            raise RuntimeError("the driver went away")
+
+    pipeline = make()
+    apply_offload(pipeline, OffloadOptions(mode="sequential"), DEVICE, lambda _: nullcontext())
+    failing = FailingCollector()
+    with recording() as recorded:
+        recorded.session.add(failing)
+        recorded.session.watch(pipeline)
+        call(pipeline)
+    assert failing.told == 1
+    assert recorded.session.seen.warnings == ["FailingCollector failed and was let go: the driver went away"]
+    assert (recorded.data.spans.kind == "scheduler").sum() == 2

@@ -21,6 +21,7 @@ from tracekit.capture.pipelines import PipelineRecorder
 from tracekit.capture.recorder import Recorder
 from tracekit.capture.registry import ModuleRegistry
 from tracekit.capture.runtime import install_runtime
+from tracekit.errors import TracekitError
 from tracekit.model import SpanKind
 
 MEMORY_MAP_AGE_NS = 5_000_000_000
@@ -134,8 +135,7 @@ class Session:
             self.seen.warnings.append(
                 "replaced by other code while tracekit profiled, and left as that code made them: " + ", ".join(foreign)
             )
-        for collector in self._collectors:
-            collector.close()
+        self._each("close")
         if self._probe is not None:
             self._probe.close()
 
@@ -147,8 +147,7 @@ class Session:
         with self.recorder.span(SpanKind.SETUP, name):
             yield
         self._refresh_memory()
-        for collector in self._collectors:
-            collector.step_ended()
+        self._each("step_ended")
 
     @contextlib.contextmanager
     def bare_run(self, module: nn.Module, name: str) -> Iterator[None]:
@@ -188,13 +187,11 @@ class Session:
         self._refresh_memory()
         self._runs_open += 1
         if self._runs_open == 1:
-            for collector in self._collectors:
-                collector.run_begins()
+            self._each("run_begins")
 
     def step_ended(self) -> None:
         """Hand the step's rows over."""
-        for collector in self._collectors:
-            collector.step_ended()
+        self._each("step_ended")
         self.recorder.step_done()
         if self.recorder.clock() - self._memory_read_ns > MEMORY_MAP_AGE_NS:
             self._refresh_memory()
@@ -203,10 +200,20 @@ class Session:
         """Write what was recorded per run, once no run is open."""
         self._runs_open -= 1
         if self._runs_open == 0:
-            for collector in self._collectors:
-                collector.run_ended()
+            self._each("run_ended")
         self.recorder.sink.flush()
         self.recorder.component = ""
+
+    def _each(self, event: str) -> None:
+        """Tell every collector. One that fails is let go with a warning: the profiled code must not fail for it."""
+        for collector in tuple(self._collectors):
+            try:
+                getattr(collector, event)()
+            except TracekitError:
+                raise
+            except Exception as error:  # noqa: BLE001 - drivers and profilers raise what they like
+                self._collectors.remove(collector)
+                self.seen.warnings.append(f"{type(collector).__name__} failed and was let go: {error}")
 
     def _refresh_memory(self) -> None:
         with self.recorder.own_work("read memory map"):
