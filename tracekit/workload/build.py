@@ -11,10 +11,10 @@ import torch
 from diffusers import DiffusionPipeline, ModelMixin
 from safetensors.torch import save_file
 
+from tracekit.workload.defaults import DEFAULTS_FILE, FolderDefaults, WriteProgress
 from tracekit.workload.folders import check_space, whole_folder
 from tracekit.workload.quiet import import_class
 from tracekit.workload.recipes import Part, Recipe
-from tracekit.workload.synthetic import DEFAULTS_FILE, FolderDefaults, WriteProgress
 from tracekit.workload.tokenizers import build_tokenizer
 from tracekit.workload.weights import TensorSpec, tensor_specs, write_random_weights
 

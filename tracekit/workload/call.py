@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracekit.errors import UsageError
-from tracekit.workload.synthetic import FolderDefaults, read_defaults
+from tracekit.workload.defaults import FolderDefaults, read_defaults
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tracekit.errors import UsageError
-from tracekit.workload.synthetic import WriteProgress, find_recipe
+from tracekit.workload.defaults import WriteProgress
+from tracekit.workload.synthetic import find_recipe
 
 
 def make_checkpoint(name: str, directory: Path, progress: WriteProgress | None = None) -> Path:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from tracekit.errors import MissingError, UsageError
 from tracekit.workload.call import CallOptions, build_call
-from tracekit.workload.synthetic import PREFIX, SYNTHETIC, WriteProgress, cached_folder
+from tracekit.workload.defaults import WriteProgress
+from tracekit.workload.synthetic import PREFIX, SYNTHETIC, cached_folder
 
 if TYPE_CHECKING:
     import torch

@@ -5,14 +5,13 @@ from __future__ import annotations
 import difflib
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-import msgspec
-
 from tracekit.errors import UsageError
 from tracekit.workload import flux, stable_diffusion, wan
+from tracekit.workload.defaults import WriteProgress, read_defaults
 from tracekit.workload.recipes import Recipe
 
 PREFIX = "synthetic:"
@@ -32,25 +31,6 @@ SYNTHETIC: Mapping[str, Recipe] = MappingProxyType(
     }
 )
 """Recipe by name, without the prefix."""
-
-DEFAULTS_FILE = "tracekit.json"
-"""The file beside ``model_index.json`` that holds a `FolderDefaults`."""
-
-WriteProgress = Callable[[int, int], None]
-"""Told how many bytes are written, and of how many."""
-
-
-class FolderDefaults(msgspec.Struct, kw_only=True):
-    """What tracekit keeps in a pipeline's folder.
-
-    `call` holds defaults of the pipeline's call, `embeddings_file` names a safetensors file with ready prompt
-    embeddings. `recipe` and `files` (size in bytes by relative path) tell whether a cached folder is whole.
-    """
-
-    call: dict[str, str | int | float | bool | None] = {}
-    embeddings_file: str = ""
-    recipe: str = ""
-    files: dict[str, int] = {}
 
 
 def find_recipe(name: str) -> Recipe:
@@ -111,18 +91,3 @@ def is_whole(folder: Path, recipe: Recipe) -> bool:
         if not path.is_file() or path.stat().st_size != size_bytes:
             return False
     return True
-
-
-def read_defaults(folder: Path) -> FolderDefaults | None:
-    """What tracekit keeps in this folder; None if it keeps nothing there.
-
-    Raises:
-        UsageError: the file is there and cannot be understood.
-    """
-    path = folder / DEFAULTS_FILE
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=FolderDefaults)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except msgspec.DecodeError as error:
-        raise UsageError(f"{path} is damaged: {error}; delete it, or the folder if tracekit made it") from error
