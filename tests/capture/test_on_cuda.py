@@ -100,3 +100,21 @@ def test_the_cap_is_real(tmp_path: Path) -> None:
     run = profile(tmp_path / "run", MODES["sequential"], vram_bytes=1_000_000_000)
     assert run.manifest.device.cap_bytes == 1_000_000_000
     torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def test_a_captured_graph_is_one_span_that_says_so(tmp_path: Path) -> None:
+    import tracekit
+
+    module = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU()).cuda().eval()
+    x = torch.rand(2, 64, device="cuda")
+    with torch.no_grad():
+        module(x)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            module(x)
+        with tracekit.profile(module, output=tmp_path / "run", name="net") as run:
+            graph.replay()
+            graph.replay()
+    spans = run.data.spans
+    assert list(spans[spans.kind == "forward"].note) == ["graph-captured region"] * 2
+    assert (run.data.device_ops.op == "kernel").sum() >= 2
