@@ -5,7 +5,13 @@ Pytest puts a conftest's folder on the path.
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+# Before torch is imported, here and in subprocesses: the pipelines are tiny, and threads that wait for each other at
+# every operation make them up to a hundred times slower on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
