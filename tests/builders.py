@@ -29,6 +29,7 @@ from tracekit.model import (
     SpanKind,
     Table,
 )
+from tracekit.model.text import concat_rows, text_of
 
 START_NS = 5_000_000_000_000
 """CLOCK_MONOTONIC when the built process began."""
@@ -43,7 +44,7 @@ CALL_NS = 10 * US
 WARM_BYTES_PER_US = 8_000  # 8 GB/s, a pageable copy from the page cache
 COLD_BYTES_PER_US = 1_600  # 1.6 GB/s, the same copy when it comes from disk
 
-_DTYPES = {"i32": "int32", "i64": "int64", "f64": "float64", "str": "object", "bool": "bool"}
+_DTYPES = {"i32": "int32", "i64": "int64", "f64": "float64", "bool": "bool"}
 _EMPTY: dict[str, Any] = {"i32": NONE, "i64": NONE, "f64": math.nan, "str": "", "bool": False}
 _TIMES = ("start_ns", "end_ns", "t_ns")
 
@@ -53,12 +54,11 @@ Row = dict[str, Any]
 def make_frame(table: Table, rows: Iterable[Row]) -> pd.DataFrame:
     """A table's data frame from rows that name only the columns that matter; the others hold "no value"."""
     rows = list(rows)
+    columns = {column: [row.get(column.name, _EMPTY[column.kind]) for row in rows] for column in table.columns}
     return pd.DataFrame(
         {
-            column.name: pd.Series(
-                [row.get(column.name, _EMPTY[column.kind]) for row in rows], dtype=_DTYPES[column.kind]
-            )
-            for column in table.columns
+            column.name: text_of(values) if column.kind == "str" else np.array(values, dtype=_DTYPES[column.kind])
+            for column, values in columns.items()
         }
     )
 
@@ -179,15 +179,22 @@ class _Segment:
         self.copy_count += 1
         way = "HtoD (Pageable -> Device)" if direction == Direction.H2D else "DtoH (Device -> Pageable)"
         self._device_op("memcpy", f"Memcpy {way}", device_start, device_end, size_bytes)
-        self._runtime_call("cudaMemcpyAsync", start + 2 * US, device_end + 2 * US)
+        if self.emulated:
+            self._runtime_call("emulated memcpy", device_start, device_end)
+        else:
+            self._runtime_call("cudaMemcpyAsync", start + 2 * US, device_end + 2 * US)
 
     def kernel(self, name: str) -> None:
         """One kernel: launched and left to run on CUDA, run in the call on the emulated device."""
         launch = self.now
         start = launch + US if self.emulated else max(launch + 8 * US, self.device_free)
         self._device_op("kernel", name, start, start + KERNEL_NS)
-        self._runtime_call("cudaLaunchKernel", launch + US, launch + 5 * US)
-        self.now = start + KERNEL_NS + US if self.emulated else launch + CALL_NS
+        if self.emulated:
+            self._runtime_call("emulated launch", start, start + KERNEL_NS)
+            self.now = start + KERNEL_NS + US
+        else:
+            self._runtime_call("cudaLaunchKernel", launch + US, launch + 5 * US)
+            self.now = launch + CALL_NS
 
     def counter(self, series: str, value: float) -> None:
         self.rows["counters"].append({"series": series, "device_index": 0, "t_ns": self.now, "value": value})
@@ -203,13 +210,12 @@ class _Segment:
         )  # fmt: skip
 
     def _runtime_call(self, name: str, start_ns: int, end_ns: int) -> None:
-        if not self.emulated:
-            self.rows["runtime_calls"].append(
-                {
-                    "name": name, "thread_id": THREAD, "start_ns": start_ns, "end_ns": end_ns,
-                    "correlation_id": self.correlation_count,
-                }
-            )  # fmt: skip
+        self.rows["runtime_calls"].append(
+            {
+                "name": name, "thread_id": THREAD, "start_ns": start_ns, "end_ns": end_ns,
+                "correlation_id": self.correlation_count,
+            }
+        )  # fmt: skip
         self.correlation_count += 1
 
 
@@ -274,7 +280,7 @@ def _place(
     for name, rows in segment.rows.items():
         frame = make_frame(TABLES[name], rows)
         repeat = np.repeat(np.arange(len(starts)), len(frame))
-        tiled = pd.concat([frame] * len(starts), ignore_index=True) if len(starts) > 1 else frame
+        tiled = concat_rows([frame] * len(starts)) if len(starts) > 1 else frame
         for column in tiled.columns:
             if column in _TIMES:
                 tiled[column] += starts[repeat]
@@ -347,8 +353,8 @@ def build_run(
 ) -> RunData:
     """A sequential-offload run of a small Flux: cold in step 1 of its first run, warm from then on.
 
-    Each block has four leaf modules of two parameters; a step so makes ``8 * blocks + 1`` copies. On ``cuda`` copies
-    and kernels have runtime calls with correlation ids; on ``emulated`` the device works inside the host's calls.
+    Each block has four leaf modules of two parameters; a step so makes ``8 * blocks + 1`` copies. Copies and kernels
+    have runtime calls with correlation ids; on ``emulated`` the call lasts as long as the device works.
     """
     builder = _Builder(emulated=device == "emulated")
     model = _model(blocks, weight_bytes)
@@ -380,7 +386,7 @@ def build_run(
     ]
     builder.rows("counters", [] if builder.emulated else power)
     frames = {
-        name: pd.concat([part[name] for part in builder.parts if name in part], ignore_index=True)
+        name: concat_rows([part[name] for part in builder.parts if name in part])
         if any(name in part for part in builder.parts)
         else make_frame(table, ())
         for name, table in TABLES.items()

@@ -5,7 +5,7 @@ import pytest
 from builders import build_run, make_manifest, make_run
 
 from tracekit.analysis import build_timeline
-from tracekit.analysis.phases import find_phases
+from tracekit.analysis.phases import PHASES, find_phases
 from tracekit.model import NONE
 
 FLUX = {"text_encoder": "CLIPTextModel", "transformer": "FluxTransformer2DModel", "vae": "AutoencoderKL"}
@@ -36,7 +36,7 @@ def steps(phases) -> list[tuple[int, int, int, int]]:
 
 def at(phases, run, moment) -> tuple[str, int]:
     runs, times = np.array([run]), np.array([moment])
-    return phases.phases_at(runs, times)[0], phases.steps_at(runs, times)[0]
+    return PHASES[phases.phases_at(runs, times)[0]], phases.steps_at(runs, times)[0]
 
 
 def test_a_pipelines_phases_and_steps():

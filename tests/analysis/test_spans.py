@@ -1,7 +1,7 @@
 """Own time and device time of nested spans."""
 
 import pytest
-from builders import KERNEL_NS, build_run, make_manifest, make_run
+from builders import KERNEL_NS, build_run, make_run
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +18,7 @@ SPANS = [
 ]
 
 
-def spans_of(kernels, device="cuda"):
+def spans_of(kernels):
     """The timeline's spans by id; kernels: (thread, launch, start, duration)."""
     rows = [
         {
@@ -34,8 +34,7 @@ def spans_of(kernels, device="cuda"):
     ]
     ops = [
         {"op": "kernel", "name": "k", "start_ns": start, "end_ns": start + duration, "correlation_id": index}
-        | {"stream_id": thread}
-        for index, (thread, _, start, duration) in enumerate(kernels)
+        for index, (_, _, start, duration) in enumerate(kernels)
     ]
     calls = [
         {
@@ -47,8 +46,8 @@ def spans_of(kernels, device="cuda"):
         }
         for index, (thread, launch, _, _) in enumerate(kernels)
     ]
-    tables = {"spans": rows, "device_ops": ops, "runtime_calls": calls if device == "cuda" else []}
-    return build_timeline(make_run(tables, make_manifest(device))).spans.set_index("span_id").sort_index()
+    tables = {"spans": rows, "device_ops": ops, "runtime_calls": calls}
+    return build_timeline(make_run(tables)).spans.set_index("span_id").sort_index()
 
 
 def naive_device_ns(kernels) -> list[int]:
@@ -71,11 +70,6 @@ def test_own_time_is_without_the_children():
 )
 def test_device_time_is_the_union_of_what_was_launched_inside(kernels):
     assert spans_of(kernels)["device_ns"].tolist() == naive_device_ns(kernels)
-
-
-def test_the_emulated_device_runs_kernels_in_the_host_call():
-    kernels = [(1, 0, 125, 10), (2, 0, 126, 20)]
-    assert spans_of(kernels, "emulated")["device_ns"].tolist() == [10, 10, 10, 0, 20]
 
 
 def test_components_are_the_first_part_of_names():

@@ -12,17 +12,17 @@ def copy(copy_id, start, end, size=100, direction="H2D", thread=1, **more):
     return row | {"thread_id": thread, "operation": "Tensor.to", "host_memory": "mmap", "run_index": 0} | more
 
 
-def op(correlation, start, end, size=100, name="Memcpy HtoD (Pageable -> Device)", stream=7):
+def op(correlation, start, end, size=100, name="Memcpy HtoD (Pageable -> Device)"):
     row = {"op": "memcpy", "name": name, "start_ns": start, "end_ns": end, "size_bytes": size, "device_index": 0}
-    return row | {"stream_id": stream, "correlation_id": correlation}
+    return row | {"stream_id": 7, "correlation_id": correlation}
 
 
 def call(correlation, start, end, thread=1, name="cudaMemcpyAsync"):
     return {"correlation_id": correlation, "start_ns": start, "end_ns": end, "thread_id": thread, "name": name}
 
 
-def copies_of(copies, ops, calls=(), error_ns=0, device="cuda"):
-    manifest = make_manifest(device, clock=ClockInfo(monotonic_ns=0, epoch_ns=0, alignment_error_ns=error_ns))
+def copies_of(copies, ops, calls=(), error_ns=0):
+    manifest = make_manifest(clock=ClockInfo(monotonic_ns=0, epoch_ns=0, alignment_error_ns=error_ns))
     spans = [{"span_id": 3, "kind": "run", "thread_id": 1, "run_index": 0, "start_ns": 0, "end_ns": 10_000}]
     tables = {"spans": spans, "copies": copies, "device_ops": ops, "runtime_calls": calls}
     return build_timeline(make_run(tables, manifest)).copies
@@ -112,12 +112,6 @@ def test_calls_of_threads_at_once_are_told_apart():
 
 def test_a_record_without_a_call_joins_by_its_own_time():
     assert device_times(copies_of([copy(0, 100, 200)], [op(NONE, 150, 160)])) == [(150, 160)]
-
-
-def test_the_emulated_devices_record_joins_by_time_and_thread():
-    copies = [copy(0, 100, 200, thread=1), copy(1, 110, 190, thread=2)]
-    ops = [op(5, 120, 180, stream=2), op(6, 130, 170, stream=1)]
-    assert device_times(copies_of(copies, ops, device="emulated")) == [(130, 170), (120, 180)]
 
 
 def test_the_first_onload_of_each_parameter_is_marked_once_in_a_process():

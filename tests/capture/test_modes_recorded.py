@@ -86,7 +86,7 @@ def _resident_names(pipeline: Any, options: OffloadOptions) -> frozenset[str]:
 
 
 def _check_against_the_device(data: RunData, counted: Any) -> None:
-    sums = data.copies.groupby("direction").size_bytes.agg(["count", "sum"])
+    sums = data.copies.groupby("direction", observed=True).size_bytes.agg(["count", "sum"])
     assert tuple(sums.loc["H2D"]) == (counted.h2d_count, counted.h2d_bytes)
     if counted.d2h_count:
         assert tuple(sums.loc["D2H"]) == (counted.d2h_count, counted.d2h_bytes)

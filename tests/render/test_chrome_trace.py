@@ -113,15 +113,6 @@ def test_a_copy_that_only_the_device_saw_says_which_call_made_it() -> None:
     assert (shown["args"]["operation"], shown["args"]["bytes"]) == ("cudaMemcpyAsync", 4)
 
 
-def test_copies_timed_without_a_device_record_are_on_the_device() -> None:
-    timeline = tiny_timeline()
-    alone = replace(timeline, run=replace(timeline.run, device_ops=timeline.run.device_ops.iloc[:0]))
-    data, stats = trace_of(alone)
-    assert lint(data).errors == {}
-    (shown,) = slices_of(data, "gpu_memcpy")
-    assert (shown["name"], shown["args"]["stream"], stats.flows) == ("Memcpy H2D", 7, 1)
-
-
 def test_kernels_name_the_module_that_launched_them(cuda: Timeline) -> None:
     kernels = Counter(event["args"]["launched_by"] for event in slices_of(trace_of(cuda)[0], "kernel"))
     assert kernels["transformer.transformer_blocks.0.attn.to_q"] == 3

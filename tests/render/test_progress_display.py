@@ -41,9 +41,9 @@ def test_off_a_terminal_each_step_is_one_plain_line() -> None:
         (20, Progress(1, "transformer", 1, 58_200_000_000)),
     )
     assert text.splitlines() == [
-        "step 1: 12.0 s, 23.8 GB to the device (1.98 GB/s)",
-        "step 2: 4.00 s, 23.8 GB to the device (5.95 GB/s)",
-        "run 2 step 1: 2.00 s, 10.0 GB to the device (5.00 GB/s)",
+        "step 1 done after 13.0 s, 24.3 GB to the device",
+        "step 2 done after 17.0 s, 48.1 GB to the device",
+        "run 2 step 1 done after 20.0 s, 58.2 GB to the device",
     ]
 
 

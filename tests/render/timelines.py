@@ -13,6 +13,7 @@ import pandas as pd
 from builders import START_NS, THREAD, Row, make_manifest, make_run
 
 from tracekit.model import NONE, Timeline
+from tracekit.model.text import text_of
 from tracekit.render.chrome import write_chrome_trace
 from tracekit.render.slices import TraceStats
 
@@ -114,8 +115,9 @@ def slices_of(data: bytes, category: str | None = None) -> list[dict[str, Any]]:
 
 def _derived(rows: Iterable[Row], **defaults: Any) -> dict[str, Any]:
     rows = list(rows)
-    dtypes: dict[type, Any] = {str: object, int: np.int64, bool: np.bool_}
+    columns = {name: [row.get(name, default) for row in rows] for name, default in defaults.items()}
+    dtypes: dict[type, Any] = {int: np.int64, bool: np.bool_}
     return {
-        name: np.array([row.get(name, default) for row in rows], dtype=dtypes[type(default)])
-        for name, default in defaults.items()
+        name: text_of(values) if isinstance(default, str) else np.array(values, dtypes[type(default)])
+        for (name, values), default in zip(columns.items(), defaults.values(), strict=True)
     }

@@ -42,30 +42,28 @@ class Activity:
         """The activity of a timeline."""
         start, end = copy_times(timeline.copies)
         is_h2d = (timeline.copies["direction"] == Direction.H2D).to_numpy()
-        ops = timeline.run.device_ops
-        kernel = ops[ops["op"] == "kernel"]
-        own = timeline.spans[timeline.spans["kind"] == SpanKind.TRACEKIT]
         copies = Coverage.of(start, end)
-        kernels = _coverage(kernel)
+        kernels = _coverage(timeline.run.device_ops, "op", "kernel")
         busy = copies | kernels
-        return cls(Coverage.of(start[is_h2d], end[is_h2d]), copies, kernels, busy, busy | _coverage(own))
+        own = _coverage(timeline.spans, "kind", SpanKind.TRACEKIT)
+        return cls(Coverage.of(start[is_h2d], end[is_h2d]), copies, kernels, busy, busy | own)
+
+    def splits(self, starts: Times, ends: Times) -> list[Split]:
+        """How each window ``[start, end)`` divides."""
+        return [_split(row) for row in self._times(starts, ends).tolist()]
 
     def split(self, windows: Coverage) -> Split:
-        """How the time in `windows` divides."""
+        """How the time in all the windows together divides."""
+        return _split(self._times(windows.starts, windows.ends).sum(axis=0).tolist())
 
-        def inside(coverage: Coverage) -> int:
-            return int(coverage.within(windows.starts, windows.ends).sum())
-
-        busy, kernels = inside(self.busy), inside(self.kernels)
-        return Split(
-            wall_ns=windows.total,
-            h2d_ns=inside(self.h2d),
-            copy_ns=inside(self.copies),
-            exposed_copy_ns=busy - kernels,
-            compute_ns=kernels,
-            rest_ns=windows.total - busy,
-            tracekit_ns=inside(self.busy_or_own) - busy,
+    def _times(self, starts: Times, ends: Times) -> Times:
+        """A row a window, with the columns of a `Split`."""
+        h2d, copies, kernels, busy, busy_or_own = (
+            coverage.within(starts, ends)
+            for coverage in (self.h2d, self.copies, self.kernels, self.busy, self.busy_or_own)
         )
+        wall = ends - starts
+        return np.stack([wall, h2d, copies, busy - kernels, kernels, wall - busy, busy_or_own - busy], axis=1)
 
     def exposed_ns(self, copies: pd.DataFrame) -> Times:
         """Each copy's time with no kernel beside it."""
@@ -81,5 +79,20 @@ def copy_times(copies: pd.DataFrame) -> tuple[Times, Times]:
     return start, end
 
 
-def _coverage(rows: pd.DataFrame) -> Coverage:
-    return Coverage.of(rows["start_ns"].to_numpy(), rows["end_ns"].to_numpy())
+def _split(times: list[int]) -> Split:
+    wall, h2d, copies, exposed, compute, rest, own = times
+    return Split(
+        wall_ns=wall,
+        h2d_ns=h2d,
+        copy_ns=copies,
+        exposed_copy_ns=exposed,
+        compute_ns=compute,
+        rest_ns=rest,
+        tracekit_ns=own,
+    )
+
+
+def _coverage(rows: pd.DataFrame, column: str, word: str) -> Coverage:
+    """When at least one of the rows that say `word` in that column was under way."""
+    chosen = np.flatnonzero(rows[column] == word)
+    return Coverage.of(rows["start_ns"].to_numpy()[chosen], rows["end_ns"].to_numpy()[chosen])

@@ -7,6 +7,7 @@ import pandas as pd
 
 from tracekit.analysis.activity import Activity
 from tracekit.model import Direction, ModuleRow, SpanKind, Timeline
+from tracekit.model.text import codes_and_texts, row_numbers
 
 
 def module_rows(timeline: Timeline, activity: Activity) -> list[ModuleRow]:
@@ -15,59 +16,60 @@ def module_rows(timeline: Timeline, activity: Activity) -> list[ModuleRow]:
     A module's n-th onload is the n-th copy of each of its parameters, whichever hook brought them.
     """
     onloads = _onloads(timeline.copies, activity)
-    if onloads.empty:
-        return []
-    first = onloads[onloads["onload"] == 0].set_index("fqn")
-    total = onloads.groupby("fqn").agg(
+    total = onloads.groupby("module").agg(
         onloads=("onload", "size"), h2d_bytes=("size_bytes", "sum"), exposed_ns=("exposed_ns", "sum")
     )
+    first = onloads[onloads["onload"] == 0].set_index("module")
     total["weight_bytes"] = first["size_bytes"]
     total["first_ns"] = first["duration_ns"]
-    total["warm_ns"] = onloads[onloads["onload"] > 0].groupby("fqn")["duration_ns"].median()
-    total["compute_ns"] = _compute(timeline.spans)
-    total["module_class"] = _classes(timeline)
-    total = total.fillna({"compute_ns": 0, "module_class": ""})
-    total = total.sort_values("exposed_ns", ascending=False, kind="stable").reset_index()
+    total["warm_ns"] = onloads[onloads["onload"] > 0].groupby("module")["duration_ns"].median()
+    total = total.sort_values("exposed_ns", ascending=False, kind="stable")
+    _, names = codes_and_texts(timeline.copies["fqn"])
+    compute_ns, classes = _compute(timeline.spans), _classes(timeline)
     return [
         ModuleRow(
-            fqn=row["fqn"],
-            module_class=row["module_class"],
+            fqn=names[row["module"]],
+            module_class=classes.get(names[row["module"]], ""),
             onloads=int(row["onloads"]),
             weight_bytes=int(row["weight_bytes"]),
             h2d_bytes=int(row["h2d_bytes"]),
             exposed_ns=int(row["exposed_ns"]),
-            compute_ns=int(row["compute_ns"]),
+            compute_ns=compute_ns.get(names[row["module"]], 0),
             first_ns=int(row["first_ns"]),
             warm_ns=None if np.isnan(row["warm_ns"]) else int(row["warm_ns"]),
         )
-        for row in total.to_dict("records")
+        for row in total.reset_index().to_dict("records")
     ]
 
 
 def _onloads(copies: pd.DataFrame, activity: Activity) -> pd.DataFrame:
-    """One row an onload: fqn, onload (from 0), and what its copies sum to."""
-    copies = copies[copies["is_weight"] & (copies["direction"] == Direction.H2D)]
-    copies = copies.sort_values("start_ns", kind="stable")
-    # Numbers instead of names: grouping a million rows by strings costs seconds.
-    modules, names = pd.factorize(copies["fqn"])
-    parameters, _ = pd.factorize(copies["parameter"])
-    frame = pd.DataFrame({"module": modules, "parameter": parameters}).assign(
-        size_bytes=copies["size_bytes"].to_numpy(),
-        duration_ns=copies["duration_ns"].to_numpy(),
-        exposed_ns=activity.exposed_ns(copies),
+    """One row an onload: module (the number of its FQN), onload (from 0), and what its copies sum to."""
+    rows = np.flatnonzero(copies["is_weight"] & (copies["direction"] == Direction.H2D))
+    copies = copies.iloc[rows[np.argsort(copies["start_ns"].to_numpy()[rows], kind="stable")]]
+    weight = pd.Series(row_numbers(copies[["fqn", "parameter"]]))
+    frame = pd.DataFrame(
+        {
+            "module": codes_and_texts(copies["fqn"])[0],
+            "onload": weight.groupby(weight).cumcount(),
+            "size_bytes": copies["size_bytes"].to_numpy(),
+            "duration_ns": copies["duration_ns"].to_numpy(),
+            "exposed_ns": activity.exposed_ns(copies),
+        }
     )
-    frame["onload"] = frame.groupby(["module", "parameter"]).cumcount()
-    sums = frame.drop(columns="parameter").groupby(["module", "onload"], as_index=False).sum()
-    return sums.assign(fqn=np.asarray(names, dtype=object)[sums["module"]])
+    return frame.groupby(["module", "onload"], as_index=False).sum()
 
 
-def _compute(spans: pd.DataFrame) -> pd.Series[int]:
-    forwards = spans[spans["kind"] == SpanKind.FORWARD]
-    return forwards.groupby("fqn")["device_ns"].sum()
+def _compute(spans: pd.DataFrame) -> dict[str, int]:
+    """Device time of forwards by FQN."""
+    forwards = spans.loc[spans["kind"] == SpanKind.FORWARD, ["fqn", "device_ns"]]
+    sums = forwards.groupby("fqn", observed=True)["device_ns"].sum()
+    return {str(fqn): int(total) for fqn, total in sums.items()}
 
 
-def _classes(timeline: Timeline) -> pd.Series[str]:
+def _classes(timeline: Timeline) -> dict[str, str]:
     """Class names by FQN: as registered, else what the forwards are called."""
-    forwards = timeline.spans.loc[timeline.spans["kind"] == SpanKind.FORWARD, ["fqn", "name"]]
-    registered = timeline.run.parameters[["fqn", "module_class"]].rename(columns={"module_class": "name"})
-    return pd.concat([registered, forwards]).drop_duplicates("fqn").set_index("fqn")["name"]
+    forwards = timeline.spans.loc[timeline.spans["kind"] == SpanKind.FORWARD, ["fqn", "name"]].drop_duplicates("fqn")
+    registered = timeline.run.parameters.drop_duplicates("fqn")
+    return dict(zip(forwards["fqn"], forwards["name"], strict=True)) | dict(
+        zip(registered["fqn"], registered["module_class"], strict=True)
+    )

@@ -12,11 +12,14 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from tracekit.analysis.intervals import Times
 from tracekit.model import NONE, Phase, RunData, SpanKind
+from tracekit.model.text import codes_and_texts, text_column
+
+PHASES = (Phase.SETUP, Phase.ENCODE, Phase.DENOISE, Phase.DECODE)
+"""The phases in a run's order: a moment's is how many of the run's bounds it has passed."""
 
 _USUAL_DENOISERS = ("transformer", "unet", "transformer_2", "prior")
 """Components taken for the denoiser where no step has ended that would show it: in a run killed during its first."""
@@ -44,18 +47,15 @@ class Phases:
         index = np.minimum(np.where(going_on, begun, begun + 1), len(runs) - 1)
         return np.where(run_index == NONE, runs["run_index"].to_numpy()[index], run_index).astype(np.int64)
 
-    def phases_at(self, run_index: Times, times: Times) -> npt.NDArray[np.object_]:
-        """The Phase of moments, each in the run of that index."""
-        phases = np.full(len(times), str(Phase.SETUP), dtype=object)
-        if self.runs.empty or len(times) == 0:
-            return phases
-        runs = self.runs.set_index("run_index").reindex(run_index, fill_value=NONE)
-        start, end, loop_start, loop_end = (runs[name].to_numpy() for name in _RUN_COLUMNS[1:])
-        inside = (times >= start) & (times < end)
-        phases[inside] = str(Phase.ENCODE)
-        phases[inside & (loop_start != NONE) & (times >= loop_start)] = str(Phase.DENOISE)
-        phases[inside & (loop_start != NONE) & (times >= loop_end)] = str(Phase.DECODE)
-        return phases
+    def phases_at(self, run_index: Times, times: Times) -> Times:
+        """The phase of moments, each in the run of that index, as a position in `PHASES`."""
+        if self.runs.empty:
+            return np.zeros(len(times), np.int64)
+        index, start, end, loop_start, loop_end = (self.runs[name].to_numpy() for name in _RUN_COLUMNS)
+        loop_start, loop_end = (np.where(bound == NONE, end, bound) for bound in (loop_start, loop_end))
+        run = np.minimum(np.searchsorted(index, run_index), len(index) - 1)
+        inside = (index[run] == run_index) & (times >= start[run]) & (times < end[run])
+        return np.where(inside, 1 + (times >= loop_start[run]) + (times >= loop_end[run]), 0)
 
     def steps_at(self, run_index: Times, times: Times) -> Times:
         """The step of moments, each in the run of that index; `NONE` outside steps."""
@@ -71,20 +71,19 @@ class Phases:
         return result
 
 
-def components(fqn: pd.Series[str]) -> npt.NDArray[np.object_]:
+def components(fqn: pd.Series[str]) -> pd.Categorical:
     """The component of each FQN: what comes before its first dot."""
-    # A run repeats a few thousand names a million times: take each apart once.
-    codes, names = pd.factorize(fqn)
-    return np.array([name.partition(".")[0] for name in names], dtype=object)[codes]
+    codes, names = codes_and_texts(fqn)
+    return text_column(codes, [name.partition(".")[0] for name in names])
 
 
 def find_phases(run: RunData) -> Phases:
     """The phases of every run in the folder, also of runs that never ended."""
-    # Only what is needed, words as categories: on millions of spans copying frames and comparing strings is the cost.
-    spans = run.spans[["span_id", "parent_id", "run_index", "start_ns", "end_ns"]].assign(
-        kind=run.spans["kind"].astype("category"), component=pd.Categorical(components(run.spans["fqn"]))
+    # Only what is needed: on millions of spans, copying frames is the cost.
+    spans = run.spans[["span_id", "parent_id", "run_index", "start_ns", "end_ns", "kind"]].assign(
+        component=components(run.spans["fqn"])
     )
-    in_runs = spans[(spans["run_index"] != NONE) & (spans["kind"] != SpanKind.TRACEKIT)].sort_values("start_ns")
+    in_runs = spans[(spans["run_index"] != NONE) & (spans["kind"] != SpanKind.TRACEKIT)]
     is_bare = list(run.manifest.components.values()) == [run.manifest.pipeline_class]
     runs, steps, denoisers = [], [], []
     for run_index, own in in_runs.groupby("run_index"):
@@ -92,9 +91,9 @@ def find_phases(run: RunData) -> Phases:
         # A killed run has no span of its own: its children's extent stands for it.
         extent = whole if len(whole) else own
         start, end = int(extent["start_ns"].min()), int(extent["end_ns"].max())
-        ends = own.loc[own["kind"] == SpanKind.SCHEDULER, "end_ns"].to_numpy()
+        ends = np.sort(own.loc[own["kind"] == SpanKind.SCHEDULER, "end_ns"].to_numpy())
         if is_bare and len(ends) == 0:
-            denoisers += own["component"].unique().tolist()
+            denoisers += _by_first_start(own)
             loop, bounds = (start, end), _bare_steps(own)
         else:
             names = _denoisers(own, ends)
@@ -114,10 +113,15 @@ def _denoisers(spans: pd.DataFrame, step_ends: Times) -> list[str]:
     if len(step_ends) == 0:
         return [name for name in _USUAL_DENOISERS if (forwards["component"] == name).any()]
     starts = forwards["start_ns"]
-    names = forwards.loc[(starts > step_ends[0]) & (starts < step_ends[-1]), "component"].unique().tolist()
+    names = _by_first_start(forwards[(starts > step_ends[0]) & (starts < step_ends[-1])])
     # Wan's first steps may use one transformer and the later ones another; with one step there is only this.
     before = _outermost(forwards[starts < step_ends[0]])
     return list(dict.fromkeys([*before["component"].iloc[-1:].tolist(), *names]))
+
+
+def _by_first_start(spans: pd.DataFrame) -> list[str]:
+    """The spans' components in the order in which they were first called."""
+    return spans.groupby("component", observed=True)["start_ns"].min().sort_values().index.tolist()
 
 
 def _loop(denoiser: pd.DataFrame, step_ends: Times, run_end: int) -> tuple[tuple[int, int], list[tuple[int, int]]]:
@@ -125,11 +129,11 @@ def _loop(denoiser: pd.DataFrame, step_ends: Times, run_end: int) -> tuple[tuple
     begins = denoiser.loc[denoiser["kind"].isin([SpanKind.FORWARD, SpanKind.ONLOAD]), "start_ns"].to_numpy()
     if len(begins) == 0 and len(step_ends) == 0:
         return (NONE, NONE), []
-    start = min(int(moment[0]) for moment in (begins, step_ends) if len(moment))
+    start = min(int(moments.min()) for moments in (begins, step_ends) if len(moments))
     if len(step_ends) == 0:
         return (start, run_end), []
     bounds = [start, *(int(end) for end in step_ends)]
-    end = run_end if len(begins) and begins[-1] >= bounds[-1] else bounds[-1]
+    end = run_end if len(begins) and begins.max() >= bounds[-1] else bounds[-1]
     return (start, end), list(itertools.pairwise(bounds))
 
 
@@ -145,5 +149,5 @@ def _bare_steps(spans: pd.DataFrame) -> list[tuple[int, int]]:
 
 
 def _outermost(spans: pd.DataFrame) -> pd.DataFrame:
-    """Those of the spans whose parent is not among them."""
-    return spans[~spans["parent_id"].isin(spans["span_id"])]
+    """Those of the spans whose parent is not among them, by start."""
+    return spans[~spans["parent_id"].isin(spans["span_id"])].sort_values("start_ns", kind="stable")

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from tracekit.analysis.intervals import Times, grouped_union
-from tracekit.analysis.launches import Launches, find_launches
-from tracekit.analysis.phases import Phases, components
+from tracekit.analysis.launches import Launches, LaunchFinder
+from tracekit.analysis.phases import PHASES, Phases, components
 from tracekit.model import NONE, Phase, RunData, SpanKind
+from tracekit.model.text import text_column
 
 
 class SpanTree:
@@ -79,26 +80,25 @@ class SpanTree:
         return total
 
 
-def describe_spans(run: RunData, phases: Phases, tree: SpanTree) -> pd.DataFrame:
+def describe_spans(run: RunData, phases: Phases, tree: SpanTree, launches: LaunchFinder) -> pd.DataFrame:
     """The spans table with the columns that `Timeline` documents."""
-    spans = run.spans
+    spans = run.spans.copy(deep=False)
     start = spans["start_ns"].to_numpy()
     index = phases.runs_at(spans["run_index"].to_numpy(np.int64), start)
     phase = phases.phases_at(index, start)
     # A set-up in another thread may fall into a run's time without being part of it.
     outside = ((spans["run_index"] == NONE) & (spans["kind"] == SpanKind.SETUP)).to_numpy()
-    phase[outside] = str(Phase.SETUP)
+    phase[outside] = PHASES.index(Phase.SETUP)
     step = phases.steps_at(index, start)
     step[outside] = NONE
-    kernels = run.device_ops[run.device_ops["op"] == "kernel"]
-    return spans.assign(
-        run_index=index,
-        component=components(spans["fqn"]),
-        own_ns=tree.own_ns(),
-        device_ns=tree.device_ns(kernels, find_launches(run, kernels)),
-        phase=phase,
-        step_index=step,
-    )
+    kernels = run.device_ops.loc[run.device_ops["op"] == "kernel", ["start_ns", "end_ns", "correlation_id"]]
+    spans["run_index"] = index
+    spans["component"] = components(spans["fqn"])
+    spans["own_ns"] = tree.own_ns()
+    spans["device_ns"] = tree.device_ns(kernels, launches.find(kernels))
+    spans["phase"] = text_column(phase, PHASES)
+    spans["step_index"] = step
+    return spans
 
 
 def _positions(ids: Times, wanted: Times) -> Times:

@@ -32,7 +32,7 @@ def summarize(timeline: Timeline) -> Summary:
     run, copies = timeline.run, timeline.copies
     manifest = run.manifest
     activity = Activity.of(timeline)
-    h2d = copies[copies["direction"] == Direction.H2D]
+    h2d = copies.loc[copies["direction"] == Direction.H2D, ["size_bytes", "host_memory"]]
     steps = _step_rows(timeline, activity)
     phases = _phase_rows(timeline, activity)
     summary = Summary(
@@ -71,19 +71,18 @@ def summarize(timeline: Timeline) -> Summary:
 def weight_bytes(run: RunData) -> dict[str, int]:
     """Bytes of weights by component, storage shared by several counted once."""
     own = run.parameters[run.parameters["tied_to"] == ""].drop_duplicates(["fqn", "parameter"])
-    return {str(name): int(size) for name, size in own.groupby("component")["size_bytes"].sum().items()}
+    sums = own.groupby("component", observed=True)["size_bytes"].sum()
+    return {str(name): int(size) for name, size in sums.items()}
 
 
 def _step_rows(timeline: Timeline, activity: Activity) -> list[StepRow]:
     amounts = _amounts(timeline.copies, "step_index")
+    steps = timeline.steps
+    splits = activity.splits(steps["start_ns"].to_numpy(), steps["end_ns"].to_numpy())
     rows = []
-    for step in timeline.steps.to_dict("records"):
-        key = int(step["run_index"]), int(step["step_index"])
-        count, h2d, d2h = amounts.get(key, (0, 0, 0))
-        split = activity.split(_window(step["start_ns"], step["end_ns"]))
-        rows.append(
-            StepRow(run_index=key[0], step_index=key[1], copy_count=count, h2d_bytes=h2d, d2h_bytes=d2h, **split)
-        )
+    for run, step, split in zip(steps["run_index"].tolist(), steps["step_index"].tolist(), splits, strict=True):
+        count, h2d, d2h = amounts.get((run, step), (0, 0, 0))
+        rows.append(StepRow(run_index=run, step_index=step, copy_count=count, h2d_bytes=h2d, d2h_bytes=d2h, **split))
     return rows
 
 
@@ -121,17 +120,14 @@ def _setup_times(timeline: Timeline) -> pd.DataFrame:
 def _amounts(copies: pd.DataFrame, by: str) -> dict[tuple[int, int | str], tuple[int, int, int]]:
     """Copies, H2D bytes and D2H bytes by run and step, or run and phase."""
     is_h2d = (copies["direction"] == Direction.H2D).to_numpy()
-    frame = copies[["run_index", by]].assign(
-        copies=1,
-        h2d=np.where(is_h2d, copies["size_bytes"], 0),
-        d2h=np.where(is_h2d, 0, copies["size_bytes"]),
-    )
-    sums = frame.groupby(["run_index", by], as_index=False).sum().to_dict("records")
+    size = copies["size_bytes"].to_numpy()
+    frame = copies[["run_index", by]].assign(copies=1, h2d=np.where(is_h2d, size, 0), d2h=np.where(is_h2d, 0, size))
+    sums = frame.groupby(["run_index", by], as_index=False, observed=True).sum().to_dict("records")
     return {(row["run_index"], row[by]): (int(row["copies"]), int(row["h2d"]), int(row["d2h"])) for row in sums}
 
 
 def _bytes_by_memory(h2d: pd.DataFrame) -> dict[str, int]:
-    sums = h2d.groupby("host_memory")["size_bytes"].sum()
+    sums = h2d.groupby("host_memory", observed=True)["size_bytes"].sum()
     return {str(memory): int(sums[memory]) for memory in HostMemory if sums.get(memory, 0)}
 
 

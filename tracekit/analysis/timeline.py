@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tracekit.analysis.launches import LaunchFinder
 from tracekit.analysis.phases import find_phases
 from tracekit.analysis.spans import SpanTree, describe_spans
 from tracekit.analysis.transfers import describe_copies
@@ -12,11 +13,12 @@ def build_timeline(run: RunData) -> Timeline:
     """The run's rows with phases, steps, device times and the rest that `Timeline` documents."""
     phases = find_phases(run)
     tree = SpanTree(run.spans)
+    launches = LaunchFinder(run.runtime_calls)
     return Timeline(
         run=run,
         runs=phases.runs,
         denoisers=phases.denoisers,
         steps=phases.steps,
-        spans=describe_spans(run, phases, tree),
-        copies=describe_copies(run, phases, tree),
+        spans=describe_spans(run, phases, tree, launches),
+        copies=describe_copies(run, phases, tree, launches),
     )

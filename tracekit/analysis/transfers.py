@@ -11,30 +11,32 @@ import numpy.typing as npt
 import pandas as pd
 
 from tracekit.analysis.intervals import Times
-from tracekit.analysis.launches import Launches, find_launches
-from tracekit.analysis.phases import Phases
+from tracekit.analysis.launches import Launches, LaunchFinder
+from tracekit.analysis.phases import PHASES, Phases
 from tracekit.analysis.spans import SpanTree
 from tracekit.model import NONE, Direction, HostMemory, RunData
+from tracekit.model.text import codes_and_texts, concat_rows, same_text, text_column, text_of
 
 _NO_MATCH = -1
 
 
-def describe_copies(run: RunData, phases: Phases, tree: SpanTree) -> pd.DataFrame:
+def describe_copies(run: RunData, phases: Phases, tree: SpanTree, finder: LaunchFinder) -> pd.DataFrame:
     """The copies table, with rows for copies that only the device saw, and the columns that `Timeline` documents."""
     ops = _crossing_copies(run.device_ops)
-    launches = find_launches(run, ops)
+    launches = finder.find(ops)
     owner = match_copies(run.copies, ops, launches, run.manifest.clock.alignment_error_ns or 0)
-    joined = run.copies.assign(**_device_columns(run.copies, ops, owner))
-    alone = owner == _NO_MATCH
-    extra = _device_only(run, ops[alone], launches.take(np.flatnonzero(alone)), tree)
-    copies = pd.concat([joined, extra], ignore_index=True) if len(extra) else joined
+    copies = run.copies.copy(deep=False)
+    for name, values in _device_columns(run.copies, ops, owner).items():
+        copies[name] = values
+    alone = np.flatnonzero(owner == _NO_MATCH)
+    if len(alone):
+        copies = concat_rows([copies, _device_only(run, ops.iloc[alone], launches.take(alone), tree)])
     start = copies["start_ns"].to_numpy()
     index = phases.runs_at(copies["run_index"].to_numpy(np.int64), start)
-    # The frame is ours already: columns are set in place, where assign would copy a million rows again.
     copies["run_index"] = index
     copies["is_weight"] = (copies["fqn"] != "").to_numpy()
     copies["first"] = _first_onloads(copies)
-    copies["phase"] = phases.phases_at(index, start)
+    copies["phase"] = text_column(phases.phases_at(index, start), PHASES)
     copies["step_index"] = phases.steps_at(index, start)
     return copies
 
@@ -68,12 +70,11 @@ def match_copies(copies: pd.DataFrame, ops: pd.DataFrame, launches: Launches, er
 
 def _crossing_copies(device_ops: pd.DataFrame) -> pd.DataFrame:
     """The device's copies from and to the host, in order; copies within the device are none of the link's."""
-    memcpys = device_ops[device_ops["op"] == "memcpy"]
-    # A run has a handful of distinct names: look at each once.
-    names = {name: ("HtoD" in name, "DtoH" in name) for name in memcpys["name"].unique()}
-    crosses = memcpys["name"].map({name: any(ways) for name, ways in names.items()}).to_numpy(bool)
-    is_h2d = memcpys["name"].map({name: h2d for name, (h2d, _) in names.items()}).to_numpy(bool)
-    return memcpys.assign(is_h2d=is_h2d)[crosses].sort_values("start_ns", kind="stable", ignore_index=True)
+    codes, names = codes_and_texts(device_ops["name"])
+    is_h2d, is_d2h = (np.array([way in name for name in names], bool)[codes] for way in ("HtoD", "DtoH"))
+    rows = np.flatnonzero((device_ops["op"] == "memcpy").to_numpy() & (is_h2d | is_d2h))
+    rows = rows[np.argsort(device_ops["start_ns"].to_numpy()[rows], kind="stable")]
+    return device_ops.iloc[rows].assign(is_h2d=is_h2d[rows]).reset_index(drop=True)
 
 
 def _agreeing(found: Times, op_bytes: Times, copy_bytes: Times) -> npt.NDArray[np.bool_]:
@@ -87,7 +88,9 @@ def _agreeing(found: Times, op_bytes: Times, copy_bytes: Times) -> npt.NDArray[n
     return np.asarray(whole | first)
 
 
-def _device_columns(copies: pd.DataFrame, ops: pd.DataFrame, owner: Times) -> dict[str, npt.NDArray[np.generic]]:
+def _device_columns(
+    copies: pd.DataFrame, ops: pd.DataFrame, owner: Times
+) -> dict[str, npt.NDArray[np.generic] | pd.Categorical]:
     """What the device's record says of each copy: of one made in several parts, the extent and the summed duration."""
     count = len(copies)
     matched = np.flatnonzero(owner >= 0)
@@ -99,12 +102,12 @@ def _device_columns(copies: pd.DataFrame, ops: pd.DataFrame, owner: Times) -> di
     duration = np.zeros(count, np.int64)
     np.add.at(duration, rows, op_end - op_start)
     known = end != NONE
-    stream, correlation = np.full((2, count), NONE, dtype=np.int64)
-    name = np.full(count, "", dtype=object)
-    # Backwards, so that the first part's values are the ones that stay.
-    stream[rows[::-1]] = ops["stream_id"].to_numpy()[matched][::-1]
-    correlation[rows[::-1]] = ops["correlation_id"].to_numpy()[matched][::-1]
-    name[rows[::-1]] = ops["name"].to_numpy()[matched][::-1]
+    # Backwards, so that the first part is the one that stays; the last of all, at -1, is no part.
+    part = np.full(count, NONE, dtype=np.int64)
+    part[rows[::-1]] = matched[::-1]
+    stream, correlation = (np.append(ops[name].to_numpy(), NONE)[part] for name in ("stream_id", "correlation_id"))
+    names, texts = codes_and_texts(ops["name"])
+    name = text_column(np.append(names, len(texts))[part], [*texts, ""])
     return {
         "device_start_ns": np.where(known, start, NONE),
         "device_end_ns": end,
@@ -119,7 +122,11 @@ def _device_only(run: RunData, ops: pd.DataFrame, launches: Launches, tree: Span
     """Rows for device records that no hook saw."""
     span = tree.innermost(launches.start_ns, launches.thread_id)
     known = span >= 0
-    pinned = ops["name"].str.contains("Pinned").to_numpy(bool)
+    names, texts = codes_and_texts(ops["name"])
+    pinned = np.array(["Pinned" in text for text in texts])[names]
+    calls, call_texts = codes_and_texts(run.runtime_calls["name"])
+    operation = np.where(launches.row != NONE, np.append(calls, 0)[launches.row], len(call_texts) + names)
+    no_text = same_text("", len(ops))
     kind = run.manifest.device.kind
     return pd.DataFrame(
         {
@@ -127,25 +134,25 @@ def _device_only(run: RunData, ops: pd.DataFrame, launches: Launches, tree: Span
             "span_id": np.where(known, run.spans["span_id"].to_numpy()[span], NONE) if len(run.spans) else NONE,
             "run_index": np.where(known, run.spans["run_index"].to_numpy()[span], NONE) if len(run.spans) else NONE,
             "thread_id": launches.thread_id,
-            "direction": np.where(ops["is_h2d"], str(Direction.H2D), str(Direction.D2H)).astype(object),
+            "direction": text_column(ops["is_h2d"].to_numpy().astype(np.int8), [Direction.D2H, Direction.H2D]),
             "size_bytes": ops["size_bytes"].to_numpy(),
             "start_ns": launches.start_ns,
             "end_ns": launches.end_ns,
-            "fqn": "",
-            "parameter": "",
-            "operation": np.where(launches.call == "", ops["name"], launches.call).astype(object),
-            "host_memory": np.where(pinned, str(HostMemory.PINNED), str(HostMemory.UNKNOWN)).astype(object),
+            "fqn": no_text,
+            "parameter": no_text,
+            "operation": text_column(operation, [*call_texts, *texts]),
+            "host_memory": text_column(pinned.astype(np.int8), [HostMemory.UNKNOWN, HostMemory.PINNED]),
             "host_address": np.int64(NONE),
-            "file_path": "",
+            "file_path": no_text,
             "file_offset": np.int64(NONE),
-            "device": [f"{kind}:{index}" for index in ops["device_index"]],
+            "device": text_of(f"{kind}:{index}" for index in ops["device_index"]),
             "stream_id": np.int64(NONE),
             "non_blocking": False,
             "device_start_ns": ops["start_ns"].to_numpy(),
             "device_end_ns": ops["end_ns"].to_numpy(),
             "device_stream_id": ops["stream_id"].to_numpy(),
             "correlation_id": ops["correlation_id"].to_numpy(),
-            "device_name": ops["name"].to_numpy(),
+            "device_name": text_column(names, texts),
             "duration_ns": (ops["end_ns"] - ops["start_ns"]).to_numpy(),
         },
         index=np.arange(len(ops)),
@@ -155,9 +162,8 @@ def _device_only(run: RunData, ops: pd.DataFrame, launches: Launches, tree: Span
 def _first_onloads(copies: pd.DataFrame) -> npt.NDArray[np.bool_]:
     """Whether a copy is the first onload of its parameter in the process."""
     first = np.zeros(len(copies), dtype=bool)
-    onloads = copies.loc[
-        (copies["fqn"] != "") & (copies["direction"] == Direction.H2D), ["fqn", "parameter", "start_ns"]
-    ]
-    earliest = onloads.sort_values("start_ns", kind="stable").drop_duplicates(["fqn", "parameter"])
-    first[earliest.index] = True
+    onloads = np.flatnonzero(copies["is_weight"] & (copies["direction"] == Direction.H2D))
+    onloads = onloads[np.argsort(copies["start_ns"].to_numpy()[onloads], kind="stable")]
+    again = copies[["fqn", "parameter"]].iloc[onloads].duplicated().to_numpy()
+    first[onloads[~again]] = True
     return first

@@ -54,15 +54,19 @@ class Run:
         """The verdict and the figures behind it."""
         return self._summary
 
-    @property
+    @cached_property
     def spans(self) -> pd.DataFrame:
-        """One row a span; columns as in `Timeline.spans`."""
-        return self.timeline.spans
+        """One row a span; columns as in `Timeline.spans`, texts as plain strings."""
+        from tracekit.model.text import plain_text
 
-    @property
+        return plain_text(self.timeline.spans)
+
+    @cached_property
     def copies(self) -> pd.DataFrame:
-        """One row a copy; columns as in `Timeline.copies`."""
-        return self.timeline.copies
+        """One row a copy; columns as in `Timeline.copies`, texts as plain strings."""
+        from tracekit.model.text import plain_text
+
+        return plain_text(self.timeline.copies)
 
     @property
     def trace_path(self) -> Path | None:

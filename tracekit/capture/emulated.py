@@ -1,11 +1,16 @@
-"""The emulated device's own record of copies and kernels, as device records."""
+"""The emulated device's own record of copies and kernels, as device records and as the calls that asked for them."""
 
 from __future__ import annotations
 
 from tracekit.capture.collector import DeviceActivity
 from tracekit.capture.recorder import Recorder
 from tracekit.device.emulated import EmulatedDevice
-from tracekit.model import DEVICE_OPS, NONE
+from tracekit.model import DEVICE_OPS, NONE, RUNTIME_CALLS
+
+_CALLS = {"memcpy": "emulated memcpy", "kernel": "emulated launch", "memset": "emulated memset"}
+"""What the call behind each kind of operation is named: no CUDA call, and it says so."""
+_MEMSET = "Memset (Device)"
+"""Kineto's name, by which other tools tell it from a kernel; the device's own record names torch's operator."""
 
 
 class EmulatedActivity(DeviceActivity):
@@ -27,8 +32,11 @@ class EmulatedActivity(DeviceActivity):
         """Write what the log holds."""
         append = self._recorder.sink.append
         for op in self._device.take_log():
+            name = op.name if op.op != "memset" else _MEMSET
             size = op.size_bytes if op.op != "kernel" else NONE
-            append(DEVICE_OPS, op.op, op.name, 0, op.thread_id, op.start_ns, op.end_ns, size, op.correlation_id)
+            append(DEVICE_OPS, op.op, name, 0, op.thread_id, op.start_ns, op.end_ns, size, op.correlation_id)
+            # The device works inside the call, so the call lasts as long as the operation.
+            append(RUNTIME_CALLS, _CALLS[op.op], op.thread_id, op.start_ns, op.end_ns, op.correlation_id)
         self.sample_memory()
 
     def run_ended(self) -> None:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class RunData:
     """A run folder in memory: the manifest and one data frame a table (columns as in `TABLES`, never null).
 
-    Integers without a value hold `NONE`, strings an empty string, floats NaN.
+    Integers without a value hold `NONE`, texts an empty string, floats NaN. Text columns are as `tracekit.model.text`
+    makes them, here and in `Timeline`.
     """
 
     path: str

@@ -11,7 +11,7 @@ import pandas as pd
 
 from tracekit import units
 from tracekit.model import NONE, Direction, SpanKind, Timeline
-from tracekit.render.devicetracks import device_indexes
+from tracekit.model.text import row_numbers
 from tracekit.render.jsontext import Ints
 from tracekit.render.slices import TraceStats
 
@@ -54,7 +54,7 @@ def counter_tracks(timeline: Timeline, device_rows: pd.DataFrame, stats: TraceSt
     finite = np.isfinite(counters["value"].to_numpy(np.float64))
     stats.counter_samples_not_finite += int((~finite).sum())
     counters = counters[finite].sort_values("t_ns", kind="stable")
-    for (series, device_index), rows in counters.groupby(["series", "device_index"], sort=True):
+    for (series, device_index), rows in counters.groupby(["series", "device_index"], observed=True):
         if str(series).startswith(_PEAK):
             continue
         title, unit, factor = series_title(str(series))
@@ -119,9 +119,9 @@ def weights_over_time(onload_ns: Ints, size_bytes: Ints, weight: Ints, dropped_n
 
 def _link_speeds(timeline: Timeline, device_rows: pd.DataFrame) -> Iterator[CounterTrack]:
     copies = device_rows[device_rows["copy_row"] != NONE]
-    directions = timeline.copies["direction"].to_numpy()[copies["copy_row"].to_numpy(np.int64)]
+    directions = timeline.copies["direction"].iloc[copies["copy_row"]]
     for direction in Direction:
-        for device_index, rows in copies[directions == direction].groupby("device_index"):
+        for device_index, rows in copies[(directions == direction).to_numpy()].groupby("device_index"):
             columns = (rows[name].to_numpy(np.int64) for name in ("start_ns", "end_ns", "size_bytes"))
             t_ns, rates = binned_rate(*columns)
             yield CounterTrack(
@@ -134,10 +134,11 @@ def _weights_on_device(timeline: Timeline) -> Iterator[CounterTrack]:
     copies = copies[(copies["direction"] == Direction.H2D) & copies["is_weight"].astype(bool)]
     if copies.empty:
         return
-    offloads = timeline.spans[timeline.spans["kind"] == SpanKind.OFFLOAD].groupby("fqn")["end_ns"]
-    ends = {str(fqn): rows.to_numpy(np.int64) for fqn, rows in offloads}
-    numbers = copies.groupby(["fqn", "parameter"], sort=False).ngroup().to_numpy(np.int64)
-    fqns = copies["fqn"].to_numpy()[np.unique(numbers, return_index=True)[1]]
+    offloads = timeline.spans.loc[timeline.spans["kind"] == SpanKind.OFFLOAD, ["fqn", "end_ns"]]
+    ends = {str(fqn): rows.to_numpy(np.int64) for fqn, rows in offloads.groupby("fqn", observed=True)["end_ns"]}
+    weights = copies[["fqn", "parameter"]]
+    numbers = row_numbers(weights)
+    fqns = weights[~weights.duplicated()]["fqn"]
     nothing = np.empty(0, np.int64)
     # An offload of a component or group drops what is below it.
     dropped = {
@@ -146,10 +147,19 @@ def _weights_on_device(timeline: Timeline) -> Iterator[CounterTrack]:
     }
     here = copies["device_end_ns"].where(copies["device_end_ns"] != NONE, copies["end_ns"]).to_numpy(np.int64)
     held = weights_over_time(here, copies["size_bytes"].to_numpy(np.int64), numbers, dropped)
-    index = device_indexes(copies["device"])[0]
     yield CounterTrack(
-        int(index), "weights on device", "GiB", held.index.to_numpy(np.int64), held.to_numpy() / units.GIB
+        _device_index(copies["device"].iloc[0]),
+        "weights on device",
+        "GiB",
+        held.index.to_numpy(np.int64),
+        held.to_numpy() / units.GIB,
     )
+
+
+def _device_index(name: str) -> int:
+    """The number behind torch's device name (``cuda:1``); 0 where there is none."""
+    number = name.rpartition(":")[2]
+    return int(number) if number.isdecimal() else 0
 
 
 def _paths(fqn: str) -> Iterator[str]:

@@ -33,36 +33,15 @@ class DeviceTracks:
 
 
 def device_rows(timeline: Timeline) -> pd.DataFrame:
-    """Every device operation, with `copy_row`: copies timed without a device record (CUDA events) are among them."""
+    """Every device operation, and in `copy_row` the position of the copy that it is, or `NONE`."""
     copies = timeline.copies
-    timed = copies[copies["device_start_ns"] != NONE]
+    timed = copies.loc[copies["device_start_ns"] != NONE, ["correlation_id", "device_start_ns"]]
     keys = ["correlation_id", "start_ns"]
-    by_key = timed[["correlation_id", "device_start_ns"]].set_axis(keys, axis=1).assign(copy_row=timed.index)
-    ops = timeline.run.device_ops.merge(by_key.drop_duplicates(keys), on=keys, how="left")
-    ops["copy_row"] = ops["copy_row"].where(ops["op"] == "memcpy").fillna(NONE).astype(np.int64)
-    alone = timed[~timed.index.isin(ops["copy_row"])]
-    extra = pd.DataFrame(
-        {
-            "op": "memcpy",
-            "name": alone["device_name"].where(alone["device_name"] != "", "Memcpy " + alone["direction"]),
-            "device_index": device_indexes(alone["device"]),
-            "stream_id": alone["device_stream_id"],
-            "start_ns": alone["device_start_ns"],
-            "end_ns": alone["device_end_ns"],
-            "size_bytes": alone["size_bytes"],
-            "correlation_id": alone["correlation_id"],
-            "copy_row": alone.index,
-        }
-    )
-    rows = pd.concat([ops, extra], ignore_index=True) if len(extra) else ops
+    by_key = timed.set_axis(keys, axis=1).assign(copy_row=timed.index).drop_duplicates(keys)
+    ops = timeline.run.device_ops
+    rows = ops.merge(by_key, on=keys, how="left")
+    rows["copy_row"] = rows["copy_row"].where((rows["op"] == "memcpy").to_numpy()).fillna(NONE).astype(np.int64)
     return rows.sort_values(["device_index", "start_ns"], kind="stable", ignore_index=True)
-
-
-def device_indexes(names: pd.Series[str]) -> Ints:
-    """The number behind torch's device names (``cuda:1``); 0 where there is none."""
-    words = Words.of(names)
-    numbers = [int(number) if (number := word.rpartition(":")[2]).isdecimal() else 0 for word in words.words]
-    return np.array([*numbers, 0], np.int64)[words.codes]
 
 
 def device_tracks(
@@ -88,9 +67,10 @@ def device_tracks(
     start = rows["start_ns"].to_numpy(np.int64)
     end = forward_in_time(start, rows["end_ns"].to_numpy(np.int64), stats)
     pid, tid = _places(rows, start, end, ids, stats)
-    launched_by = np.append(modules.codes, np.int32(-1))[launch]
-    launched_by[rows["op"] == "memcpy"] = -1  # a copy says for which module it is
-    args = [*_members(timeline, rows, end), Member("launched_by", Words(launched_by, modules.words))]
+    launched_by = Words(np.append(modules.codes, np.int32(-1))[launch], modules.words)
+    # A copy says for which module it is.
+    launched_by = launched_by.where((rows["op"] != "memcpy").to_numpy())
+    args = [*_members(timeline, rows, end), Member("launched_by", launched_by)]
     categories = Words.of(rows["op"]).map(lambda op: _CATEGORIES.get(op, op))
     slices = Slices(rows.index.to_numpy(np.int64), tid, start, end, categories, Words.of(rows["name"]), args)
     return DeviceTracks(slices, pid, rows["copy_row"].to_numpy(np.int64), launch_ns)

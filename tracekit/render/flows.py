@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
 from tracekit.model import NONE, Direction, SpanKind, Timeline
+from tracekit.model.text import codes_and_texts, row_numbers
 from tracekit.render.chromewriter import FlowPoints
 from tracekit.render.devicetracks import DeviceTracks
 from tracekit.render.hosttracks import HostTracks
@@ -43,10 +46,10 @@ def weight_flows(
 def _weight_copies(timeline: Timeline, host: HostTracks, device: DeviceTracks, host_pid: int) -> pd.DataFrame:
     """The weight copies in the trace: where their arrow leaves (their device's slice, else the host's), and when."""
     copies = timeline.copies
-    copies = copies[(copies["direction"] == Direction.H2D) & copies["is_weight"].astype(bool) & (copies["fqn"] != "")]
+    copies = copies.loc[(copies["direction"] == Direction.H2D) & copies["is_weight"], ["fqn", "parameter", "start_ns"]]
     copies = copies.sort_values("start_ns", kind="stable")
-    by_weight = copies.groupby(["fqn", "parameter"], sort=False)["start_ns"]
-    copies = copies[["fqn", "start_ns"]].assign(again_ns=by_weight.shift(-1, fill_value=np.iinfo(np.int64).max))
+    by_weight = copies.groupby(row_numbers(copies[["fqn", "parameter"]]))["start_ns"]
+    copies["again_ns"] = by_weight.shift(-1, fill_value=np.iinfo(np.int64).max)
     on_device = pd.DataFrame(
         {"leave_pid": device.pid, "leave_tid": device.slices.track, "leave_ns": device.slices.end_ns - 1},
         index=device.copy_row,
@@ -58,8 +61,7 @@ def _weight_copies(timeline: Timeline, host: HostTracks, device: DeviceTracks, h
     on_host = on_host[(host.copies_open_ns != NONE) & ~on_host.index.isin(on_device.index)]
     leave = pd.concat([on_device, on_host])
     leave = leave[~leave.index.duplicated()]
-    result: pd.DataFrame = pd.concat([copies, leave], axis=1, join="inner")
-    return result
+    return copies.join(leave, how="inner")
 
 
 def _forwards(timeline: Timeline, host: HostTracks) -> pd.DataFrame:
@@ -67,7 +69,7 @@ def _forwards(timeline: Timeline, host: HostTracks) -> pd.DataFrame:
     spans = timeline.spans.iloc[host.spans.row]
     forwards: pd.DataFrame = pd.DataFrame(
         {
-            "fqn": spans["fqn"].to_numpy(),
+            "fqn": spans["fqn"].array,
             "forward_tid": host.spans.track,
             "forward_start_ns": host.spans.start_ns,
             "forward_end_ns": host.spans.end_ns,
@@ -81,12 +83,18 @@ def _forwards(timeline: Timeline, host: HostTracks) -> pd.DataFrame:
 
 def _match(copies: pd.DataFrame, forwards: pd.DataFrame, stats: TraceStats) -> pd.DataFrame:
     """Copies with the forward that waited; those without one are counted and left out."""
-    running = set(forwards["fqn"])
-    waiting_module = {fqn: _module_that_runs(fqn, running) for fqn in copies["fqn"].unique()}
-    copies = copies.assign(fqn=copies["fqn"].map(waiting_module).astype(object)).sort_values("start_ns", kind="stable")
+    codes, fqns = codes_and_texts(forwards["fqn"])
+    running = {fqns[code]: int(code) for code in np.unique(codes)}
+    copied, texts = codes_and_texts(copies["fqn"])
+    module = np.array([_module_that_runs(fqn, running) for fqn in texts], np.int64)[copied]
+    copies = copies.assign(module=module).sort_values("start_ns", kind="stable")
     # Positions, not times, go through the join: it turns whole columns into floats where one row has no partner.
-    places = forwards[["fqn", "forward_end_ns"]].assign(forward=np.arange(len(forwards)))
-    joined = pd.merge_asof(copies, places, left_on="start_ns", right_on="forward_end_ns", by="fqn", direction="forward")
+    places = pd.DataFrame(
+        {"module": codes, "forward_end_ns": forwards["forward_end_ns"], "forward": np.arange(len(forwards))}
+    )
+    joined = pd.merge_asof(
+        copies, places, left_on="start_ns", right_on="forward_end_ns", by="module", direction="forward"
+    )
     place = joined["forward"].fillna(NONE).to_numpy(np.int64)
     found = forwards.iloc[place[place >= 0]].drop(columns="fqn").reset_index(drop=True)
     waits = pd.concat([joined.loc[place >= 0, copies.columns].reset_index(drop=True), found], axis=1)
@@ -96,12 +104,14 @@ def _match(copies: pd.DataFrame, forwards: pd.DataFrame, stats: TraceStats) -> p
     return waits[runs].reset_index(drop=True)
 
 
-def _module_that_runs(fqn: str, running: set[str]) -> str:
-    """The module itself, else the closest one around it that has forwards: blocks may own their leaves' parameters."""
-    path = fqn
-    while path and path not in running:
-        path = path.rpartition(".")[0]
-    return path or fqn
+def _module_that_runs(fqn: str, running: Mapping[str, int]) -> int:
+    """The number of the module, else of the closest one around it that has forwards; `NONE` when none has.
+
+    Blocks may own their leaves' parameters.
+    """
+    while fqn and fqn not in running:
+        fqn = fqn.rpartition(".")[0]
+    return running.get(fqn, NONE)
 
 
 def _to_first_kernel(waits: pd.DataFrame, device: DeviceTracks) -> pd.DataFrame:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from tracekit import units
 from tracekit.model import NONE, Phase, SpanKind, Timeline
+from tracekit.model.text import codes_and_texts, concat_rows, row_numbers, same_text, text_column
 from tracekit.render.jsontext import Floats, Ints, Member, Words
 from tracekit.render.selection import Gap
 from tracekit.render.slices import Slices
@@ -31,10 +32,10 @@ def run_rows(timeline: Timeline) -> pd.DataFrame:
     threads = spans[spans["phase"] != Phase.SETUP].drop_duplicates("run_index").set_index("run_index")["thread_id"]
     cut = cut.assign(
         thread_id=cut["run_index"].map(threads).fillna(timeline.run.manifest.process_id).astype(np.int64),
-        name=timeline.run.manifest.pipeline_class,
-        note="cut off: the process ended in it",
+        name=same_text(timeline.run.manifest.pipeline_class, len(cut)),
+        note=same_text("cut off: the process ended in it", len(cut)),
     )
-    return pd.concat([ended, cut[ended.columns]], ignore_index=True) if len(cut) else ended.reset_index(drop=True)
+    return concat_rows([ended, cut])
 
 
 def run_slices(timeline: Timeline, runs: pd.DataFrame) -> Slices:
@@ -68,9 +69,9 @@ def phase_slices(timeline: Timeline, runs: pd.DataFrame) -> Slices:
     """What of a run lies before its denoising loop and after it: encode and decode."""
     loops = timeline.runs[timeline.runs["denoise_start_ns"] != NONE].set_index("run_index")
     loops = runs.drop_duplicates("run_index").join(loops[["denoise_start_ns", "denoise_end_ns"]], "run_index", "inner")
-    encode = loops.assign(end_ns=loops["denoise_start_ns"], name=str(Phase.ENCODE))
-    decode = loops.assign(start_ns=loops["denoise_end_ns"], name=str(Phase.DECODE))
-    phases = pd.concat([encode, decode])
+    encode = loops.assign(end_ns=loops["denoise_start_ns"], name=same_text(Phase.ENCODE, len(loops)))
+    decode = loops.assign(start_ns=loops["denoise_end_ns"], name=same_text(Phase.DECODE, len(loops)))
+    phases = concat_rows([encode, decode])
     phases = phases[phases["end_ns"] > phases["start_ns"]]
     return _slices(phases, "phase", Words.of(phases["name"]), [Member("run_index", _column(phases, "run_index"))])
 
@@ -80,22 +81,16 @@ def component_slices(timeline: Timeline) -> Slices:
     spans = timeline.spans
     spans = spans[(spans["kind"] != SpanKind.RUN) & (spans["phase"] != Phase.SETUP)]
     outermost = spans[~spans["parent_id"].isin(spans["span_id"])].sort_values(["thread_id", "start_ns", "span_id"])
-    keys = ["thread_id", "run_index", "phase", "step_index"]
     # Anything else that the run calls ends the stretch, but its own waiting and tracekit's work do not.
     outermost = outermost[~outermost["kind"].isin([SpanKind.EMPTY_CACHE, SpanKind.SYNCHRONIZE, SpanKind.TRACEKIT])]
-    component = outermost["component"].where(outermost["kind"].isin(_COMPONENT_KINDS), "")
-    changed = (component != component.shift()) | (outermost[keys] != outermost[keys].shift()).any(axis=1)
-    stretches = outermost.assign(component=component, stretch=changed.cumsum())
-    stretches = stretches[stretches["component"] != ""]
-    frame = stretches.groupby("stretch").agg(
-        dict.fromkeys((*keys, "component"), "first") | {"start_ns": "min", "end_ns": "max"}
-    )
-    classes = timeline.run.manifest.components
-    args = [
-        Member("class", Words.of(frame["component"].map(lambda name: classes.get(name, "")))),
-        *context_members(frame),
-    ]
-    return _slices(frame, "component", Words.of(frame["component"]), args)
+    named = (outermost["kind"].isin(_COMPONENT_KINDS) & (outermost["component"] != "")).to_numpy()
+    place = row_numbers(outermost[["component", "thread_id", "run_index", "phase", "step_index"]].assign(named=named))
+    begins = np.flatnonzero(np.diff(place, prepend=NONE))
+    ends = np.maximum.reduceat(_column(outermost, "end_ns"), begins) if len(begins) else begins
+    frame = outermost.iloc[begins].assign(end_ns=ends)[named[begins]]
+    component, classes = Words.of(frame["component"]), timeline.run.manifest.components
+    args = [Member("class", component.map(lambda name: classes.get(name, ""))), *context_members(frame)]
+    return _slices(frame, "component", component, args)
 
 
 def span_slices(timeline: Timeline) -> Slices:
@@ -105,7 +100,7 @@ def span_slices(timeline: Timeline) -> Slices:
     is_forward = (spans["kind"] == SpanKind.FORWARD).to_numpy()
     args = [
         Member("fqn", Words.of(spans["fqn"])),
-        Member("class", Words.of(spans["name"].where(is_forward, ""))),
+        Member("class", Words.of(spans["name"]).where(is_forward)),
         Member("note", Words.of(spans["note"])),
         Member("own_ns", np.where(is_forward, _column(spans, "own_ns"), NONE)),
         Member("device_ns", np.where(is_forward, _column(spans, "device_ns"), NONE)),
@@ -175,9 +170,9 @@ def frame_slices(timeline: Timeline) -> Slices:
 def gap_slices(gaps: Sequence[Gap], runs: pd.DataFrame) -> Slices:
     """What was left out of a run, as slices that say so."""
     threads = dict(zip(runs["run_index"], runs["thread_id"], strict=True))
-    rows = [(threads[gap.run_index], gap.start_ns, gap.end_ns, gap.text) for gap in gaps]
-    frame = pd.DataFrame(rows, columns=["thread_id", "start_ns", "end_ns", "name"])
-    return _slices(frame, "left_out", Words.of(frame["name"]), ())
+    rows = [(threads[gap.run_index], gap.start_ns, gap.end_ns) for gap in gaps]
+    frame = pd.DataFrame(rows, columns=["thread_id", "start_ns", "end_ns"])
+    return _slices(frame, "left_out", Words.of(gap.text for gap in gaps), ())
 
 
 def context_members(rows: pd.DataFrame) -> list[Member]:
@@ -198,8 +193,11 @@ def rate_column(size_bytes: Ints, duration_ns: Ints) -> Floats:
 
 def _span_names(spans: pd.DataFrame, every_span: pd.DataFrame) -> Words:
     """Readable in a narrow slice: the path below the forward around it, and the class."""
-    forwards = every_span[every_span["kind"] == SpanKind.FORWARD]
-    around = spans["parent_id"].map(dict(zip(forwards["span_id"], forwards["fqn"], strict=True))).fillna("")
+    codes, fqns = codes_and_texts(every_span["fqn"])
+    is_forward = (every_span["kind"] == SpanKind.FORWARD).to_numpy()
+    by_id = pd.Series(codes[is_forward], index=every_span["span_id"].to_numpy()[is_forward])
+    # The last text, at -1, stands for no forward around it.
+    around = text_column(by_id.reindex(spans["parent_id"], fill_value=-1).to_numpy(), [*fqns, ""])
     return Words.each(spans[["kind", "name", "fqn"]].assign(around=around), _span_name)
 
 

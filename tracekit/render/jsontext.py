@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tracekit.model import NONE
+from tracekit.model.text import codes_and_texts, row_numbers, text_of
 from tracekit.render.plaintext import visible
 
 TextColumn = Any  # pyarrow is not typed: a LargeStringArray
@@ -41,21 +42,17 @@ class Words:
 
     @classmethod
     def of(cls, values: Iterable[str] | pd.Series[Any]) -> Words:
-        """Codes of `values`; empty strings and missing ones are no value."""
-        series = values if isinstance(values, pd.Series) else pd.Series(list(values), dtype=object)
-        factorized, words = pd.factorize(series)
-        codes = factorized.astype(np.int32)
-        empty = [index for index, word in enumerate(words) if word == ""]
-        if empty:
-            codes[codes == empty[0]] = -1
-        return cls(codes, [str(word) for word in words])
+        """Codes of texts, or of a text column; empty ones are no value."""
+        codes, words = codes_and_texts(values if isinstance(values, pd.Series) else pd.Series(text_of(values)))
+        if "" in words:
+            codes = np.where(codes == words.index(""), -1, codes)
+        return cls(codes.astype(np.int32), words)
 
     @classmethod
     def each(cls, rows: pd.DataFrame, make: Callable[..., str]) -> Words:
         """``make(*row)`` of every row, called once for each distinct row."""
-        columns = list(rows.columns)
-        codes = rows.groupby(columns, sort=False, dropna=False).ngroup().to_numpy()
-        return cls(codes.astype(np.int32), [make(*row) for row in rows.drop_duplicates().itertuples(index=False)])
+        distinct = rows[~rows.duplicated()].itertuples(index=False)
+        return cls(row_numbers(rows).astype(np.int32), [make(*row) for row in distinct])
 
     @classmethod
     def same(cls, word: str, count: int) -> Words:
@@ -69,6 +66,10 @@ class Words:
     def take(self, rows: Ints | npt.NDArray[np.bool_]) -> Words:
         """The rows at these positions (or where the mask is true)."""
         return Words(self.codes[rows], self.words)
+
+    def where(self, mask: npt.NDArray[np.bool_]) -> Words:
+        """The same, but no value where the mask is false."""
+        return Words(np.where(mask, self.codes, np.int32(-1)), self.words)
 
     def __len__(self) -> int:
         return len(self.codes)

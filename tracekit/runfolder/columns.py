@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from tracekit.errors import RunFolderError
 from tracekit.model import NONE, SCHEMA_VERSION, Column, ColumnKind, Table
+from tracekit.model.text import same_text, text_column
 from tracekit.runfolder.unspool import Strings
 
 MAX_ROWS = 200_000_000
@@ -29,13 +30,7 @@ _ARROW_TYPES: dict[ColumnKind, Any] = {
     "str": pa.dictionary(pa.int32(), pa.string()),
     "bool": pa.bool_(),
 }
-_FRAME_DTYPES: dict[ColumnKind, str] = {
-    "i32": "int32",
-    "i64": "int64",
-    "f64": "float64",
-    "str": "object",
-    "bool": "bool",
-}
+_FRAME_DTYPES: dict[ColumnKind, str] = {"i32": "int32", "i64": "int64", "f64": "float64", "bool": "bool"}
 _UNITS = {"_ns": "ns", "_bytes": "bytes"}
 
 
@@ -90,7 +85,7 @@ def read_part(path: Path, table: Table) -> pd.DataFrame:
 
 
 def to_frame(table: Table, data: Any) -> pd.DataFrame:
-    """A data frame of an Arrow table that has the table's columns: numpy columns, strings as objects, no null.
+    """A data frame of an Arrow table that has the table's columns: numpy columns and text columns, no null.
 
     Raises:
         RunFolderError: a column that must have values lacks one.
@@ -132,28 +127,26 @@ def _check_schema(path: Path, table: Table, schema: Any) -> None:
             raise RunFolderError(f"{path} is damaged: its column {column.name} is {kind}, not {column.kind}")
 
 
-def _frame_column(table: Table, column: Column, data: Any) -> npt.NDArray[Any]:
+def _frame_column(table: Table, column: Column, data: Any) -> npt.NDArray[Any] | pd.Categorical:
     if data.null_count and not column.nullable:
         raise RunFolderError(f"the table {table.name} is damaged: its column {column.name} lacks values")
     if column.kind == "str":
-        return _frame_strings(data)
+        return _frame_text(data)
     if data.null_count:
         data = data.fill_null(float("nan") if column.kind == "f64" else NONE)
     return np.asarray(data.to_numpy(), dtype=_FRAME_DTYPES[column.kind])
 
 
-def _frame_strings(data: Any) -> npt.NDArray[np.object_]:
-    """One Python string a distinct text, shared by its rows: a million rows then cost 8 bytes each."""
+def _frame_text(data: Any) -> pd.Categorical:
     if not pa.types.is_dictionary(data.type):
         data = data.dictionary_encode()
     joined = data.unify_dictionaries().combine_chunks()
     chunk = joined.chunk(0) if isinstance(joined, pa.ChunkedArray) and joined.num_chunks else joined
     if len(chunk) == 0:
-        return np.empty(0, dtype=object)
-    # The last entry stands for null, whose code is -1.
-    texts = np.array([*("" if text is None else text for text in chunk.dictionary.to_pylist()), ""], dtype=object)
+        return same_text("", 0)
+    # The last text stands for null, whose code is -1.
+    texts = [*("" if text is None else text for text in chunk.dictionary.to_pylist()), ""]
     codes = chunk.indices.fill_null(-1).to_numpy()
-    if len(codes) and not -1 <= int(codes.min()) <= int(codes.max()) < len(texts):
+    if not -1 <= int(codes.min()) <= int(codes.max()) < len(texts):
         raise RunFolderError("a table is damaged: a string's number is out of range")
-    values: npt.NDArray[np.object_] = texts[codes]
-    return values
+    return text_column(codes, texts)

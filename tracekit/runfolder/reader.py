@@ -133,7 +133,7 @@ def _check_values(path: Path, table: Table, frame: pd.DataFrame) -> None:
         if column.name.endswith("_bytes") and not (values >= (NONE if column.nullable else 0)).all():
             raise _damaged(path, table, f"{column.name} is negative")
         words = _WORDS.get((table.name, column.name))
-        unknown = set(values.unique()) - words if words is not None else set()
+        unknown = set(values.cat.categories) - words if words is not None else set()
         if unknown:
             raise _damaged(path, table, f"{column.name} says {min(unknown)[:40]!r}")
     if {"start_ns", "end_ns"} <= set(frame.columns) and not (frame["end_ns"] >= frame["start_ns"]).all():

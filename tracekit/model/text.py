@@ -1,0 +1,77 @@
+"""Text columns of data frames: numbers into the texts that occur, alike under pandas 2 and pandas 3.
+
+Left to guess, pandas 2 makes objects of texts and pandas 3 strings, and the two do not join. A text column of ours is a
+categorical, whose categories are Python strings: the texts that occur, sorted. It compares, sorts, groups and is copied
+like small integers. ``groupby`` needs ``observed=True``, or below pandas 3 it makes a group of every combination of
+all texts. Not imported by the package `tracekit.model`, since pandas is slow to import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+
+def text_column(codes: npt.NDArray[np.integer[Any]], texts: Sequence[str]) -> pd.Categorical:
+    """The column ``[texts[code] for code in codes]``; `texts` may have equal ones, and ones that do not occur."""
+    occurs = np.zeros(len(texts), np.bool_)
+    occurs[codes] = True
+    categories = sorted({str(text) for text, there in zip(texts, occurs, strict=True) if there})
+    places = {text: place for place, text in enumerate(categories)}
+    place = np.array([places.get(text, 0) for text in texts], np.int32)
+    return pd.Categorical.from_codes(place[codes], categories=pd.Index(categories, dtype=object))
+
+
+def text_of(values: Iterable[str]) -> pd.Categorical:
+    """The column that holds these texts."""
+    places: dict[str, int] = {}
+    codes = [places.setdefault(text, len(places)) for text in values]
+    return text_column(np.array(codes, np.int64), list(places))
+
+
+def same_text(text: str, count: int) -> pd.Categorical:
+    """The column that says the same in `count` rows."""
+    return text_column(np.zeros(count, np.int8), [text])
+
+
+def codes_and_texts(column: pd.Series[Any]) -> tuple[npt.NDArray[np.int64], list[str]]:
+    """A text column's numbers, and the texts that they mean (some may not occur, after rows were selected)."""
+    # pandas keeps them in as few bits as it can: wide ones can be calculated with.
+    return column.cat.codes.to_numpy().astype(np.int64), list(column.cat.categories)
+
+
+def row_numbers(rows: pd.DataFrame) -> npt.NDArray[np.int64]:
+    """A number for each row, equal where the rows are equal, from 0 in the order of their first appearance."""
+    numbers = np.zeros(len(rows), np.int64)
+    for name in rows.columns:
+        column = rows[name]
+        values = codes_and_texts(column)[0] if isinstance(column.dtype, pd.CategoricalDtype) else column.to_numpy()
+        codes, distinct = pd.factorize(values)
+        numbers, _ = pd.factorize(numbers * len(distinct) + codes)
+    return numbers
+
+
+def concat_rows(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of frames with the same columns, one frame after the other, indexed by position."""
+    return pd.DataFrame({name: _concat([frame[name] for frame in frames]) for name in frames[0].columns})
+
+
+def plain_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with its text columns as pandas makes them of texts: for people, whose own texts join them then."""
+    return frame.astype({name: str for name, dtype in frame.dtypes.items() if isinstance(dtype, pd.CategoricalDtype)})
+
+
+def _concat(columns: Sequence[pd.Series[Any]]) -> Any:
+    if not isinstance(columns[0].dtype, pd.CategoricalDtype):
+        return np.concatenate([column.to_numpy() for column in columns])
+    codes: list[npt.NDArray[np.int64]] = []
+    texts: list[str] = []
+    for column in columns:
+        own_codes, own_texts = codes_and_texts(column)
+        codes.append(own_codes + len(texts))
+        texts += own_texts
+    return text_column(np.concatenate(codes), texts)
