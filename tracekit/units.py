@@ -38,7 +38,7 @@ def parse_bytes(text: str) -> int:
 
 
 def gb_per_s(size_bytes: float, duration_ns: float) -> float:
-    """Decimal GB/s; NaN when the duration is not positive. (1 byte per ns is 1 GB/s.)"""
+    """Decimal GB/s (1 byte per ns is 1 GB/s); NaN when the duration is not positive."""
     return size_bytes / duration_ns if duration_ns > 0 else math.nan
 
 
@@ -66,13 +66,12 @@ def format_rate(size_bytes: float, duration_ns: float) -> str:
 
 
 def _scaled(value: float, base: int, names: tuple[str, ...]) -> str:
-    for name in names[:-1]:
-        # 999.5 would print as 1000: it belongs to the next unit.
-        if abs(value) < base - 0.5:
-            break
+    step = 0
+    # 999.5 would print as 1000: it belongs to the next unit.
+    while step < len(names) - 1 and abs(value) >= base - 0.5:
         value /= base
-    else:
-        name = names[-1]
+        step += 1
+    name = names[step]
     if name in ("B", "ns"):
         return f"{value:.0f} {name}"
     digits = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
