@@ -8,12 +8,28 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from tracekit.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 GB = 10**9
 GIB = 2**30
 NS_PER_S = 10**9
+
+COUNTER_UNITS = {
+    "_bytes_per_s": ("GB/s", 1 / GB),
+    "_bytes": ("GiB", 1 / GIB),
+    "_watts": ("W", 1.0),
+    "_percent": ("%", 1.0),
+    "_mhz": ("MHz", 1.0),
+}
+"""How a counter series' name says its unit, the unit shown, and the factor between them."""
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*([kmgt]?i?b)", re.IGNORECASE)
 _FACTOR = {
@@ -42,6 +58,16 @@ def gb_per_s(size_bytes: float, duration_ns: float) -> float:
     return size_bytes / duration_ns if duration_ns > 0 else math.nan
 
 
+def gb_per_s_column(
+    size_bytes: npt.NDArray[np.integer[Any]], duration_ns: npt.NDArray[np.integer[Any]]
+) -> npt.NDArray[np.float64]:
+    """`gb_per_s` of each row; NaN, too, where there is no size (a negative one)."""
+    import numpy as np
+
+    known = (size_bytes >= 0) & (duration_ns > 0)
+    return np.where(known, size_bytes / np.where(known, duration_ns, 1), np.nan)
+
+
 def format_bytes(size_bytes: float) -> str:
     """A transferred amount in decimal units: ``23.8 GB``, ``512 kB``."""
     return _scaled(size_bytes, 1000, ("B", "kB", "MB", "GB", "TB"))
@@ -63,6 +89,36 @@ def format_rate(size_bytes: float, duration_ns: float) -> str:
     if math.isnan(rate):
         return "-"
     return f"{rate:.2f} GB/s" if rate < 10 else f"{rate:.1f} GB/s"
+
+
+@dataclass(frozen=True)
+class DurationUnit:
+    """One unit for a whole table of durations: its name, its length, and the smallest step shown."""
+
+    name: str
+    unit_ns: int
+    quantum_ns: int
+
+    @classmethod
+    def fitting(cls, longest_ns: int) -> DurationUnit:
+        """Seconds with two decimals for what takes a second, else milliseconds with as many."""
+        name, unit_ns = ("s", NS_PER_S) if longest_ns >= NS_PER_S else ("ms", NS_PER_S // 1000)
+        return cls(name, unit_ns, unit_ns // 100)
+
+    def split(self, parts_ns: Sequence[int]) -> tuple[str, list[str]]:
+        """The total and its parts (not negative) as texts that add up exactly.
+
+        Each part is rounded up or down to a neighbour; those that lose most by rounding down go up.
+        """
+        total = round(sum(parts_ns) / self.quantum_ns)
+        floors = [part // self.quantum_ns for part in parts_ns]
+        by_loss = sorted(range(len(floors)), key=lambda index: -(parts_ns[index] % self.quantum_ns))
+        for index in by_loss[: total - sum(floors)]:
+            floors[index] += 1
+        return self._text(total), [self._text(part) for part in floors]
+
+    def _text(self, quanta: int) -> str:
+        return f"{quanta * self.quantum_ns / self.unit_ns:,.2f}"
 
 
 def _scaled(value: float, base: int, names: tuple[str, ...]) -> str:

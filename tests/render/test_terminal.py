@@ -7,14 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 from golden import assert_golden
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.console import Console
 from summaries import make_module, make_step, make_summary
 
 from tracekit.model import Summary
 from tracekit.render.json import render_json
-from tracekit.render.parts import DurationUnit
 from tracekit.render.terminal import WIDTH, cold_warm_lines, module_rows, render_summary, step_rows
 
 
@@ -72,16 +69,6 @@ def test_shown_parts_of_a_step_add_up_to_its_shown_wall_time() -> None:
     for row in step_rows([make_step(index) for index in range(3)])[1:]:
         wall, *parts = (Decimal(cell.replace(",", "")) for cell in row[1:5])
         assert sum(parts) == wall
-
-
-@given(st.lists(st.integers(0, 10**13), min_size=1, max_size=5))
-def test_parts_add_up_and_none_is_off_by_a_step(parts: list[int]) -> None:
-    unit = DurationUnit.fitting(sum(parts))
-    total, texts = unit.split(parts)
-    numbers = [Decimal(text.replace(",", "")) for text in texts]
-    assert sum(numbers) == Decimal(total.replace(",", ""))
-    for number, part in zip(numbers, parts, strict=True):
-        assert abs(number * unit.unit_ns - part) < unit.quantum_ns
 
 
 def test_step_rows() -> None:

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tracekit import units
 from tracekit.model import NONE, Direction, SpanKind, Timeline
 from tracekit.model.text import row_numbers
 from tracekit.render.jsontext import Ints
 from tracekit.render.slices import TraceStats
+from tracekit.units import COUNTER_UNITS
 
 MAX_BINS = 4_000
 MIN_BIN_NS = 100_000
@@ -24,14 +24,6 @@ _FIXED_TITLES = {
 }
 _PEAK = "device_peak_"
 """A peak is one figure at the end of a run, not a quantity over time: the summary has it."""
-_UNITS = {
-    "_bytes_per_s": ("GB/s", 1 / units.GB),
-    "_bytes": ("GiB", 1 / units.GIB),
-    "_watts": ("W", 1.0),
-    "_percent": ("%", 1.0),
-    "_mhz": ("MHz", 1.0),
-}
-"""How a series' name says its unit, the unit shown, and the factor between them."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +56,8 @@ def counter_tracks(timeline: Timeline, device_rows: pd.DataFrame, stats: TraceSt
 
 def series_title(series: str) -> tuple[str, str, float]:
     """A series' title, the unit it is shown in, and the factor to it."""
-    suffix = next((suffix for suffix in _UNITS if series.endswith(suffix)), "")
-    unit, factor = _UNITS.get(suffix, ("value", 1.0))
+    suffix = next((suffix for suffix in COUNTER_UNITS if series.endswith(suffix)), "")
+    unit, factor = COUNTER_UNITS.get(suffix, ("value", 1.0))
     words = series.removesuffix(suffix).replace("_", " ").replace("nvml", "NVML").replace("pcie", "PCIe")
     return _FIXED_TITLES.get(series, words.removeprefix("device ")), unit, factor
 
@@ -73,7 +65,7 @@ def series_title(series: str) -> tuple[str, str, float]:
 def binned_rate(
     start_ns: Ints, end_ns: Ints, size_bytes: Ints
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Mean rate in bytes a nanosecond (decimal GB/s) in equal bins, each transfer spread evenly over its time.
+    """Mean rate in GB/s (bytes a nanosecond) in equal bins, each transfer spread evenly over its time.
 
     The bins' rates times their lengths add up to the bytes moved. Returns the bins' starts and a closing 0; bins that
     go on as the one before are left out.
@@ -124,9 +116,7 @@ def _link_speeds(timeline: Timeline, device_rows: pd.DataFrame) -> Iterator[Coun
         for device_index, rows in copies[(directions == direction).to_numpy()].groupby("device_index"):
             columns = (rows[name].to_numpy(np.int64) for name in ("start_ns", "end_ns", "size_bytes"))
             t_ns, rates = binned_rate(*columns)
-            yield CounterTrack(
-                int(str(device_index)), f"{direction} copies", "GB/s", t_ns, rates * (units.NS_PER_S / units.GB)
-            )
+            yield CounterTrack(int(str(device_index)), f"{direction} copies", "GB/s", t_ns, rates)
 
 
 def _weights_on_device(timeline: Timeline) -> Iterator[CounterTrack]:
@@ -146,13 +136,14 @@ def _weights_on_device(timeline: Timeline) -> Iterator[CounterTrack]:
         for number, fqn in enumerate(fqns)
     }
     here = copies["device_end_ns"].where(copies["device_end_ns"] != NONE, copies["end_ns"]).to_numpy(np.int64)
+    unit, factor = COUNTER_UNITS["_bytes"]
     held = weights_over_time(here, copies["size_bytes"].to_numpy(np.int64), numbers, dropped)
     yield CounterTrack(
         _device_index(copies["device"].iloc[0]),
         "weights on device",
-        "GiB",
+        unit,
         held.index.to_numpy(np.int64),
-        held.to_numpy() / units.GIB,
+        held.to_numpy(np.float64) * factor,
     )
 
 

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from tracekit.model import NONE, Timeline
-from tracekit.render.hostslices import copy_members, rate_column
+from tracekit.render.hostslices import copy_members
 from tracekit.render.jsontext import Ints, Member, Words
 from tracekit.render.nesting import flat_lanes
 from tracekit.render.selection import Selection
 from tracekit.render.slices import Slices, TraceStats, forward_in_time
 from tracekit.render.tracks import TrackIds
+from tracekit.units import gb_per_s_column
 
 _CATEGORIES = {"kernel": "kernel", "memcpy": "gpu_memcpy", "memset": "gpu_memset"}
 
@@ -105,7 +106,7 @@ def _members(timeline: Timeline, rows: pd.DataFrame, end: Ints) -> Sequence[Memb
         Member("stream", rows["stream_id"].to_numpy(np.int64)),
         Member("correlation", rows["correlation_id"].to_numpy(np.int64)),
         Member("bytes", size),
-        Member("memory bandwidth (GB/s)", rate_column(size, end - rows["start_ns"].to_numpy(np.int64))),
+        Member("memory bandwidth (GB/s)", gb_per_s_column(size, end - rows["start_ns"].to_numpy(np.int64))),
         *(
             _spread(member, position)
             for member in copy_members(timeline, timeline.copies.iloc[copy_row[known]])

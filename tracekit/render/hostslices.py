@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from tracekit import units
 from tracekit.model import NONE, Phase, SpanKind, Timeline
 from tracekit.model.text import codes_and_texts, concat_rows, row_numbers, same_text, text_column
-from tracekit.render.jsontext import Floats, Ints, Member, Words
+from tracekit.render.jsontext import Ints, Member, Words
 from tracekit.render.selection import Gap
 from tracekit.render.slices import Slices
+from tracekit.units import gb_per_s_column
 
 STEP_CATEGORY = "user_annotation"
 """Kineto's category of a ProfilerStep, by which other tools find steps."""
@@ -120,7 +120,7 @@ def copy_slices(timeline: Timeline, launched_elsewhere: Ints) -> Slices:
     what = copies[["direction", "fqn", "parameter"]].assign(fqn=copies["fqn"] != "")
     args = [
         Member("bytes", _column(copies, "size_bytes")),
-        Member("GB/s", rate_column(_column(copies, "size_bytes"), _column(copies, "duration_ns"))),
+        Member("GB/s", gb_per_s_column(_column(copies, "size_bytes"), _column(copies, "duration_ns"))),
         *copy_members(timeline, copies),
         Member("file", Words.of(copies["file_path"])),
         Member("file_offset", _column(copies, "file_offset")),
@@ -182,13 +182,6 @@ def context_members(rows: pd.DataFrame) -> list[Member]:
         Member("run_index", _column(rows, "run_index")),
         Member("step_index", _column(rows, "step_index")),
     ]
-
-
-def rate_column(size_bytes: Ints, duration_ns: Ints) -> Floats:
-    """Decimal GB/s of each row; NaN (no value) where there is no size or no duration."""
-    known = (size_bytes >= 0) & (duration_ns > 0)
-    rate = size_bytes / np.where(known, duration_ns, 1) * (units.NS_PER_S / units.GB)
-    return np.where(known, rate, np.nan)
 
 
 def _span_names(spans: pd.DataFrame, every_span: pd.DataFrame) -> Words:

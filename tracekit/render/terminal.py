@@ -9,9 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tracekit.model import ColdWarm, ModuleRow, StepRow, Summary
-from tracekit.render.parts import DurationUnit
 from tracekit.render.plaintext import shorten_left, visible
-from tracekit.units import format_bytes, format_duration, format_memory, format_rate
+from tracekit.units import DurationUnit, format_bytes, format_duration, format_memory, format_rate
 
 WIDTH = 80
 MAX_STEPS = 10

@@ -1,0 +1,75 @@
+"""Sizes as users type them, and stored integers as texts for people."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tracekit.errors import UsageError
+from tracekit.units import (
+    GIB,
+    DurationUnit,
+    format_bytes,
+    format_duration,
+    format_memory,
+    format_rate,
+    gb_per_s,
+    gb_per_s_column,
+    parse_bytes,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("12GB", 12 * 10**9), ("12 GiB", 12 * GIB), (".5mb", 500_000), (" 1.5 KiB ", 1536), ("7 B", 7), ("2tib", 2**41)],
+)
+def test_decimal_and_binary_sizes_are_never_confused(text: str, size: int) -> None:
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["12", "GB", "-1 GB", "0 GB", "1e3 GB", "12 GBs", "1,5 GB", "", "0.1 B"])
+def test_what_could_mean_two_things_or_nothing_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="size"):
+        parse_bytes(text)
+
+
+@pytest.mark.parametrize(
+    ("value", "as_bytes", "as_memory", "as_duration"),
+    [
+        (0, "0 B", "0 B", "0 ns"),
+        (999, "999 B", "999 B", "999 ns"),
+        (999_600, "1.00 MB", "976 KiB", "1.00 ms"),
+        (9_994, "9.99 kB", "9.76 KiB", "9.99 us"),
+        (12 * GIB, "12.9 GB", "12.0 GiB", "12.9 s"),
+        (10**15, "1000 TB", "909 TiB", "1000000 s"),
+    ],
+)
+def test_three_digits_and_the_unit_that_fits(value: int, as_bytes: str, as_memory: str, as_duration: str) -> None:
+    assert (format_bytes(value), format_memory(value), format_duration(value)) == (as_bytes, as_memory, as_duration)
+
+
+def test_a_byte_a_nanosecond_is_a_gigabyte_a_second() -> None:
+    assert gb_per_s(23_800_000_000, 4_000_000_000) == 5.95
+    assert (format_rate(5_950, 1_000), format_rate(54_830, 1_000), format_rate(5, 0)) == ("5.95 GB/s", "54.8 GB/s", "-")
+
+
+@given(st.lists(st.tuples(st.integers(-1, 10**12), st.integers(-1, 10**12)), max_size=8))
+def test_a_column_of_rates_is_each_rows_rate(rows: list[tuple[int, int]]) -> None:
+    sizes, durations = np.array(rows, np.int64).reshape(-1, 2).T
+    expected = [gb_per_s(size, duration) if size >= 0 else math.nan for size, duration in rows]
+    np.testing.assert_array_equal(gb_per_s_column(sizes, durations), np.array(expected))
+
+
+@given(st.lists(st.integers(0, 10**13), min_size=1, max_size=5))
+def test_parts_add_up_and_none_is_off_by_a_step(parts: list[int]) -> None:
+    unit = DurationUnit.fitting(sum(parts))
+    total, texts = unit.split(parts)
+    numbers = [Decimal(text.replace(",", "")) for text in texts]
+    assert sum(numbers) == Decimal(total.replace(",", ""))
+    for number, part in zip(numbers, parts, strict=True):
+        assert abs(number * unit.unit_ns - part) < unit.quantum_ns
