@@ -54,7 +54,7 @@ def main() -> int:
         rows.append(check(mode, run))
         print(json.dumps(rows[-1]), flush=True)
     refusals = [refusal(options, mode, offload) for mode, offload in UNCAPPED.items() if mode in wanted]
-    text = report(rows, refusals, where(run.manifest.device))
+    text = report(options, rows, refusals, where(run.manifest.device))
     (options.output / "capture.md").write_text(text)
     print(text)
     return 0 if all(row["equal"] for row in rows) else 1
@@ -125,7 +125,7 @@ def refusal(options: argparse.Namespace, mode: str, offload: OffloadOptions) -> 
     return f"{mode}: NOT REFUSED"
 
 
-def report(rows: list[dict[str, object]], refusals: list[str], machine: str) -> str:
+def report(options: argparse.Namespace, rows: list[dict[str, object]], refusals: list[str], machine: str) -> str:
     columns = [
         *("mode", "setup", "step 1", "later steps", "weight copies, hooks", "the same in CUPTI", "equal"),
         *("weights back", "H2D bytes named", "not weights", "only hooks", "GB/s", "fastest GB/s", "clock error us"),
@@ -133,8 +133,15 @@ def report(rows: list[dict[str, object]], refusals: list[str], machine: str) -> 
     table = markdown_table(columns, [[row[column] for column in columns] for row in rows])
     seen = "\n".join(f"- {row['mode']}: {'; '.join(row['only CUPTI']) or 'nothing'}" for row in rows)  # type: ignore[arg-type]
     said = "\n".join(f"- {line}" for line in refusals)
+    what = (
+        f"One run of {options.pipeline} a mode, {options.steps} steps, {options.size}x{options.size}, page cache warm; device memory\n"
+        f"capped to {format_bytes(options.vram)}, but for {' and '.join(UNCAPPED)}. A copy is counted as the same when CUPTI has a\n"
+        "record of it on the same thread, inside the hook's call, in the same direction and with the same bytes.\n"
+        '"H2D bytes named" is the share of all bytes to the device that carry an FQN and a parameter: the rest are no\n'
+        "weights (latents, embeddings, timesteps). GB/s is that of the weight copies on the device.\n"
+    )
     return (
-        f"# Hooks against CUPTI\n\n{machine}\n{table}\n\nCopies that only CUPTI saw, by operation:\n\n{seen}\n\n"
+        f"# Hooks against CUPTI\n\n{machine}\n{what}\n{table}\n\nCopies that only CUPTI saw, by operation:\n\n{seen}\n\n"
         f"Under the cap the modes that do not fit say:\n\n{said}\n"
     )
 

@@ -67,6 +67,12 @@ def test_the_current_streams_id_is_what_torch_says() -> None:
             assert current_stream_id(0) == torch.cuda.current_stream().stream_id
 
 
+def test_torch_tells_whether_a_profiler_is_on() -> None:
+    assert not torch.autograd._profiler_enabled()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]):
+        assert torch.autograd._profiler_enabled()
+
+
 @pytest.mark.cuda
 def test_the_allocator_tells_whether_its_history_is_on() -> None:
     assert torch._C._cuda_isHistoryEnabled() is False

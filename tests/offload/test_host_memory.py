@@ -117,4 +117,5 @@ def test_pinned_weights_are_page_locked_and_fit_tightly() -> None:
         assert torch.equal(tensor, before[name])
     blocks = {w.untyped_storage().data_ptr(): w.untyped_storage().nbytes() for w in parts["transformer"].parameters()}
     weights = sum(weight.nbytes for weight in parts["transformer"].parameters())
-    assert sum(blocks.values()) < 1.01 * weights
+    # One allocation each would be rounded up to powers of two: 1.73 times as much. The last blocks are small ones.
+    assert sum(blocks.values()) < 1.1 * weights

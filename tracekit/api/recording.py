@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 OnProgress = Callable[[Progress], None]
 OnRecorded = Callable[[Run], None]
 TICK_S = 0.25
-_KINETO_CONFIG = Path(tracekit.__file__).parent / "capture" / "kineto.conf"
 _VERSIONS = ("torch", "diffusers", "accelerate", "transformers", "safetensors", "viztracer", "numpy")
 
 
@@ -70,8 +69,6 @@ class Recording:
         self.ran = False
 
     def __enter__(self) -> Recording:
-        # Kineto reads its configuration when torch is imported, which may be from here on; the user's own goes first.
-        os.environ.setdefault("KINETO_CONFIG", str(_KINETO_CONFIG))
         self._writer = RunWriter.create(self.run.path, self.manifest, force=self.options.force)
         return self
 

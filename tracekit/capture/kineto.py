@@ -26,8 +26,9 @@ MARKS = 16
 MAX_WINDOW_EVENTS = 150_000
 """Host events (forwards, copies) after which a window is closed at the next step's end.
 
-A forward of a leaf module launches a few kernels, each with its runtime call about 250 bytes of CUPTI's records: well
-below the limit that kineto.conf sets, and Kineto's own of 128 MB holds for whom imported torch before tracekit.
+A forward of a leaf module launches a few kernels. Kineto keeps 128 MB by default, about 600,000 launches. That limit
+cannot be raised from here: with KINETO_CONFIG naming a file that sets ACTIVITIES_MAX_GPU_BUFFER_SIZE_MB to 1, a window
+of 60,000 kernels still came whole (torch 2.11), so the file is not read.
 """
 MAX_WINDOW_NS = 60_000_000_000
 """A window also ends at the first step's end after so long: compiled regions launch many kernels in few host events."""
@@ -77,9 +78,13 @@ class KinetoActivity(DeviceActivity):
     def refusal(self) -> str:
         """Why CUPTI gives no records here; empty when it does.
 
+        Kineto serves one profiler at a time, and starting a second would end the program's own: that is asked first.
+
         Opens and closes a window around a small copy and a kernel, whose records must be in it. This also pays CUPTI's
         start-up, which would otherwise land in the first step.
         """
+        if torch.autograd._profiler_enabled():  # type: ignore[attr-defined] # private to torch: the only way to ask
+            return "the program runs torch.profiler itself"
         try:
             with torch.cuda.device(self._device_index):
                 self._open()

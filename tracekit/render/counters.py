@@ -143,7 +143,7 @@ def _weights_on_device(timeline: Timeline) -> Iterator[CounterTrack]:
         "weights on device",
         unit,
         held.index.to_numpy(np.int64),
-        held.to_numpy(np.float64) * factor,
+        np.asarray(held, np.float64) * factor,
     )
 
 
