@@ -39,7 +39,8 @@ ARMS = {
     "sequential, pinned host memory": OffloadOptions(mode="sequential", host_memory="pinned"),
     "resident": OffloadOptions(mode="resident"),
 }
-WHAT = """Steps with the hooks on and off alternate in one process, CUPTI recording throughout; each pair of neighbouring steps
+WHAT = """\
+Steps with the hooks on and off alternate in one process, CUPTI recording throughout; each pair of neighbouring steps
 gives one ratio. The median of the ratios has a 95% interval from order statistics. "waits" are calls into the CUDA
 runtime that synchronise, per step, the benchmark's own left out: the hooks add none where both columns agree.
 """
@@ -95,7 +96,8 @@ def main() -> int:
             print(json.dumps(rows[-1]), flush=True)
     columns = list(rows[0])
     device = describe_device(resolve_device("cuda"), None)
-    text = f"# What the hooks cost a step\n\n{where(device)}\n{WHAT}\n{markdown_table(columns, [list(row.values()) for row in rows])}\n"
+    table = markdown_table(columns, [list(row.values()) for row in rows])
+    text = f"# What the hooks cost a step\n\n{where(device)}\n{WHAT}\n{table}\n"
     (options.output / "overhead.md").write_text(text)
     print(text)
     return 0

@@ -32,6 +32,11 @@ CAPPED = {
     "group, stream": OffloadOptions(mode="group", stream=True),
     "group, no stream": OffloadOptions(mode="group"),
 }
+WHAT = """A copy is counted as the same when CUPTI has a
+record of it on the same thread, inside the hook's call, in the same direction and with the same bytes.
+"H2D bytes named" is the share of all bytes to the device that carry an FQN and a parameter: the rest are no
+weights (latents, embeddings, timesteps). GB/s is that of the weight copies on the device.
+"""
 UNCAPPED = {"model": OffloadOptions(mode="model"), "resident": OffloadOptions(mode="resident")}
 
 
@@ -133,17 +138,10 @@ def report(options: argparse.Namespace, rows: list[dict[str, object]], refusals:
     table = markdown_table(columns, [[row[column] for column in columns] for row in rows])
     seen = "\n".join(f"- {row['mode']}: {'; '.join(row['only CUPTI']) or 'nothing'}" for row in rows)  # type: ignore[arg-type]
     said = "\n".join(f"- {line}" for line in refusals)
-    what = (
-        f"One run of {options.pipeline} a mode, {options.steps} steps, {options.size}x{options.size}, page cache warm; device memory\n"
-        f"capped to {format_bytes(options.vram)}, but for {' and '.join(UNCAPPED)}. A copy is counted as the same when CUPTI has a\n"
-        "record of it on the same thread, inside the hook's call, in the same direction and with the same bytes.\n"
-        '"H2D bytes named" is the share of all bytes to the device that carry an FQN and a parameter: the rest are no\n'
-        "weights (latents, embeddings, timesteps). GB/s is that of the weight copies on the device.\n"
-    )
-    return (
-        f"# Hooks against CUPTI\n\n{machine}\n{what}\n{table}\n\nCopies that only CUPTI saw, by operation:\n\n{seen}\n\n"
-        f"Under the cap the modes that do not fit say:\n\n{said}\n"
-    )
+    end = f"\nCopies that only CUPTI saw, by operation:\n\n{seen}\n\nUnder the cap the modes that do not fit say:\n\n{said}\n"
+    run = f"One run of {options.pipeline} a mode, {options.steps} steps, {options.size}x{options.size}"
+    cap = f"capped to {format_bytes(options.vram)}, but for {' and '.join(UNCAPPED)}"
+    return f"# Hooks against CUPTI\n\n{machine}\n{run}, page cache warm; device memory\n{cap}. {WHAT}\n{table}\n{end}"
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ def test_kernels_name_the_module_that_launched_them(cuda: Timeline) -> None:
 def test_an_arrow_leads_from_each_weight_copy_to_the_forward_of_its_module(cuda: Timeline) -> None:
     data, stats = trace_of(cuda)
     assert stats.flows == int(cuda.copies["is_weight"].sum())
-    assert not stats.flows_left_out
+    assert (stats.flows_left_out, stats.copies_for_nothing, stats.adjustments()) == (0, 0, "")
     events = events_of(data)
     ends = {(event["ph"], event["id"]): event for event in events if event["ph"] in ("s", "f")}
     slices = [event for event in events if event["ph"] == "X"]
@@ -230,6 +230,9 @@ def test_a_call_off_by_the_clocks_error_is_clipped_and_counted_and_one_off_by_mo
     data, stats = trace_of(bare_timeline({"spans": [span], "runtime_calls": calls}))
     assert lint(data).errors == {}
     assert (stats.clipped_slices, stats.clipped_max_ns, stats.slices_in_extra_lanes) == (1, 500, 1)
+    assert stats.adjustments() == (
+        "1 calls moved by up to 500 ns, the clocks' error; 1 slices in lanes of their own, since they overlap others"
+    )
     assert {event["name"]: event["dur"] for event in slices_of(data, "cuda_runtime")} == {
         "cudaMemcpyAsync": 1.0,
         "cudaFree": 15.0,
@@ -252,7 +255,8 @@ def test_a_host_that_ran_ahead_has_its_arrows_end_in_the_kernel_that_waited() ->
     assert kernel["ts"] < end["ts"] < kernel["ts"] + kernel["dur"]
     without = replace(late, run=replace(late.run, device_ops=ops[ops["op"] == "memcpy"]))
     stats = trace_of(without)[1]
-    assert stats.flows_left_out == {"the forward was over by then and launched no later kernel": 1}
+    assert stats.flows_left_out == 1
+    assert stats.adjustments() == "1 arrows left out, since no kernel of their forward ran after the copy"
 
 
 def test_a_copy_that_was_for_nothing_has_no_arrow() -> None:
@@ -262,7 +266,7 @@ def test_a_copy_that_was_for_nothing_has_no_arrow() -> None:
     again["end_ns"] = again["start_ns"] + 10
     both = replace(timeline, copies=pd.concat([again, timeline.copies], ignore_index=True))
     stats = trace_of(both)[1]
-    assert (stats.flows, stats.flows_left_out) == (1, {"its module did not run before it was copied again": 1})
+    assert (stats.flows, stats.copies_for_nothing, stats.flows_left_out) == (1, 1, 0)
 
 
 def test_python_frames_have_a_track_of_their_own() -> None:

@@ -22,8 +22,15 @@ def rendered(summary: Summary, **console: Any) -> str:
 
 
 def test_golden() -> None:
-    text = rendered(make_summary())
-    assert_golden("summary.txt", "".join(f"{line.rstrip()}\n" for line in text.splitlines()))
+    assert_golden("summary.txt", rendered(make_summary()))
+
+
+def test_every_line_ends_and_none_in_blanks() -> None:
+    for console in ({}, {"width": 40}, {"force_terminal": True, "color_system": None}):
+        text = rendered(make_summary(next_steps=["word " * 40]), **console)
+        assert text.endswith("\n")
+        assert not text.endswith("\n\n")
+        assert [line for line in text.splitlines() if line != line.rstrip()] == []
 
 
 def test_json_golden_has_every_field() -> None:

@@ -58,8 +58,10 @@ def test_a_weight_is_on_the_device_from_its_onload_to_its_next_offload() -> None
         ("device_allocated_bytes", ("memory allocated", "GiB")),
         ("device_odd_bytes", ("odd", "GiB")),
         ("nvml_power_watts", ("NVML power", "W")),
+        ("nvml_sm_clock_mhz", ("NVML SM clock", "MHz")),
+        ("temperature", ("temperature", "")),
         ("nvml_pcie_rx_bytes_per_s", ("NVML PCIe rx", "GB/s")),
-        ("nvml_pcie_link_width", ("NVML PCIe link width", "value")),
+        ("nvml_pcie_link_width", ("NVML PCIe link", "width")),
     ],
 )
 def test_a_series_name_says_its_title_and_unit(series: str, shown: tuple[str, str]) -> None:

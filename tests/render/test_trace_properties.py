@@ -81,4 +81,4 @@ def test_nothing_is_lost_and_nothing_overlaps(
     assert stats.backward_slices == sum(
         row["end_ns"] < row["start_ns"] for table in (spans, copies, ops, calls, frames) for row in table
     )
-    assert report.flows + stats.flows_left_out.total() <= sum(copy["is_weight"] for copy in copies)
+    assert report.flows + stats.flows_left_out <= sum(copy["is_weight"] for copy in copies)

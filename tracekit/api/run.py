@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from tracekit.model import Manifest, RunData, Summary, Timeline
 
@@ -24,6 +24,8 @@ class Run:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.trace_adjustments = ""
+        """What the trace written last had to change or leave out, in one line; empty when nothing."""
 
     @cached_property
     def data(self) -> RunData:
@@ -86,7 +88,11 @@ class Run:
         from tracekit.render.files import write_file
 
         target = path or self.path / TRACE_NAME
-        write_file(target, lambda stream: write_chrome_trace(self.timeline, stream, only_steps))
+
+        def write(stream: BinaryIO) -> None:
+            self.trace_adjustments = write_chrome_trace(self.timeline, stream, only_steps).adjustments()
+
+        write_file(target, write)
         return target
 
     def __repr__(self) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tracekit.cli import params
-from tracekit.cli.output import next_command, with_size
+from tracekit.cli.output import next_command, note, with_size
 from tracekit.errors import UsageError
 
 
@@ -30,6 +30,9 @@ def command(run: Path, output: Path | None, only_steps: tuple[int, ...] | None, 
 
     if output is not None and output.exists() and not force:
         raise UsageError(f"{output} exists already: choose another --output, or --force to replace it")
-    path = api.load(run).write_trace(output, only_steps)
+    opened = api.load(run)
+    path = opened.write_trace(output, only_steps)
     click.echo(with_size(path))
+    if opened.trace_adjustments:
+        note(f"In it: {opened.trace_adjustments}")
     next_command("tracekit", "show", run)

@@ -124,6 +124,8 @@ def _show_end(run: Run) -> None:
     note(f"\nRun    {run.path}")
     if run.trace_path:
         note(f"Trace  {with_size(run.trace_path)}")
+    if run.trace_adjustments:
+        note(f"       {run.trace_adjustments}")
     next_command("tracekit", "show" if run.trace_path else "export", run.path)
 
 

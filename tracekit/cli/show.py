@@ -23,4 +23,5 @@ def command(run: Path, as_json: bool) -> None:
         click.echo(render_json(summary))
         return
     render_summary(summary, console(stderr=False))
+    click.echo()
     next_command("tracekit", "export", run)

@@ -12,7 +12,7 @@ import numpy as np
 from tracekit.model import NONE, DeviceInfo, Manifest, Timeline
 from tracekit.render.chromewriter import ChromeTraceWriter
 from tracekit.render.counters import CounterTrack, counter_tracks
-from tracekit.render.devicetracks import DeviceTracks, device_rows, device_tracks
+from tracekit.render.devicetracks import DeviceTracks, device_rows, device_tracks, stream_names
 from tracekit.render.flows import FLOW_NAME, weight_flows
 from tracekit.render.hostslices import run_rows
 from tracekit.render.hosttracks import HostTracks, host_tracks
@@ -45,7 +45,7 @@ def write_chrome_trace(
         if len(t_ns)
     ]
     devices = {int(index) for index in operations["device_index"].unique()} | {track.device_index for track in tracks}
-    host_ids, device_ids = _processes(manifest, sorted(devices - {NONE}))
+    host_ids, device_ids = _processes(manifest, {index: stream_names(operations, index) for index in devices - {NONE}})
     host = host_tracks(timeline, selection, host_ids, stats)
     launches = (
         timeline.run.runtime_calls["correlation_id"].to_numpy(np.int64)[host.calls.row],
@@ -92,11 +92,12 @@ def _by_position(timeline: Timeline) -> Timeline:
     return replace(timeline, run=run, steps=steps, spans=spans, copies=copies)
 
 
-def _processes(manifest: Manifest, devices: Sequence[int]) -> tuple[TrackIds, Mapping[int, TrackIds]]:
-    """The host under its real process id; devices under the smallest ids beside it."""
+def _processes(manifest: Manifest, devices: Mapping[int, Mapping[int, str]]) -> tuple[TrackIds, Mapping[int, TrackIds]]:
+    """The host under its real process id; devices (with names of their streams) under the smallest ids beside it."""
     host_pid = manifest.process_id if 0 < manifest.process_id < 2**31 else 1
     free = (pid for pid in itertools.count(1) if pid != host_pid)
-    return TrackIds("thread", host_pid, "main"), {index: TrackIds("stream", next(free)) for index in devices}
+    host = TrackIds("thread", host_pid, {host_pid: "main"})
+    return host, {index: TrackIds("stream", next(free), devices[index]) for index in sorted(devices)}
 
 
 def _name_processes(

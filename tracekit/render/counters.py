@@ -22,6 +22,7 @@ _FIXED_TITLES = {
     "device_allocated_bytes": "memory allocated",
     "device_reserved_bytes": "memory reserved",
 }
+_ACRONYMS = {"nvml": "NVML", "pcie": "PCIe", "gpu": "GPU", "sm": "SM"}
 _PEAK = "device_peak_"
 """A peak is one figure at the end of a run, not a quantity over time: the summary has it."""
 
@@ -56,10 +57,11 @@ def counter_tracks(timeline: Timeline, device_rows: pd.DataFrame, stats: TraceSt
 
 def series_title(series: str) -> tuple[str, str, float]:
     """A series' title, the unit it is shown in, and the factor to it."""
-    suffix = next((suffix for suffix in COUNTER_UNITS if series.endswith(suffix)), "")
-    unit, factor = COUNTER_UNITS.get(suffix, ("value", 1.0))
-    words = series.removesuffix(suffix).replace("_", " ").replace("nvml", "NVML").replace("pcie", "PCIe")
-    return _FIXED_TITLES.get(series, words.removeprefix("device ")), unit, factor
+    # Where there is no unit, the name's last word is what viewers put behind the title.
+    suffix = next((suffix for suffix in COUNTER_UNITS if series.endswith(suffix)), f"_{series.rpartition('_')[2]}")
+    unit, factor = COUNTER_UNITS.get(suffix, (suffix[1:], 1.0))
+    words = series.removesuffix(suffix).removeprefix("device_").split("_")
+    return _FIXED_TITLES.get(series, " ".join(_ACRONYMS.get(word, word) for word in words)), unit, factor
 
 
 def binned_rate(

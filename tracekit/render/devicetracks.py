@@ -45,6 +45,14 @@ def device_rows(timeline: Timeline) -> pd.DataFrame:
     return rows.sort_values(["device_index", "start_ns"], kind="stable", ignore_index=True)
 
 
+def stream_names(rows: pd.DataFrame, device_index: int) -> dict[int, str]:
+    """A better word for each stream of a device that only copies: such as group offload's, which copies ahead."""
+    own = rows[rows["device_index"] == device_index]
+    computing = own.loc[own["op"] == "kernel", "stream_id"]
+    copying = own.loc[(own["op"] == "memcpy") & ~own["stream_id"].isin(computing), "stream_id"]
+    return {int(stream): "copy stream" for stream in copying.unique()} if len(computing) else {}
+
+
 def device_tracks(
     timeline: Timeline,
     rows: pd.DataFrame,

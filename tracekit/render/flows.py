@@ -21,7 +21,7 @@ FLOW_NAME = "weights"
 def weight_flows(
     timeline: Timeline, host: HostTracks, device: DeviceTracks, host_pid: int, stats: TraceStats
 ) -> tuple[FlowPoints, FlowPoints]:
-    """Both ends of every arrow; why a copy has none is counted in `stats`.
+    """Both ends of every arrow; copies that have none are counted in `stats`.
 
     The forward that waited is the first one of the weight's module (or of the closest module around it that runs)
     to end after the copy was called for. The arrow leaves at the copy's end. It arrives in the forward on the host
@@ -33,7 +33,7 @@ def weight_flows(
     waits["arrive_pid"], waits["arrive_tid"] = host_pid, waits["forward_tid"]
     on_host = waits["arrive_ns"] < waits["forward_end_ns"]
     late = _to_first_kernel(waits[~on_host], device)
-    _count(stats, "the forward was over by then and launched no later kernel", int((~on_host).sum()) - len(late))
+    stats.flows_left_out = int((~on_host).sum()) - len(late)
     waits = pd.concat([waits[on_host], late])
     stats.flows = len(waits)
     leave, arrive = (
@@ -100,7 +100,7 @@ def _match(copies: pd.DataFrame, forwards: pd.DataFrame, stats: TraceStats) -> p
     waits = pd.concat([joined.loc[place >= 0, copies.columns].reset_index(drop=True), found], axis=1)
     # Copied again before that forward: this copy was for nothing.
     runs = waits["again_ns"] > waits["forward_start_ns"]
-    _count(stats, "its module did not run before it was copied again", len(joined) - int(runs.sum()))
+    stats.copies_for_nothing = len(joined) - int(runs.sum())
     return waits[runs].reset_index(drop=True)
 
 
@@ -135,8 +135,3 @@ def _to_first_kernel(waits: pd.DataFrame, device: DeviceTracks) -> pd.DataFrame:
     return waits[found].assign(
         arrive_pid=device.pid[kernel], arrive_tid=slices.track[kernel], arrive_ns=slices.start_ns[kernel] + 1
     )
-
-
-def _count(stats: TraceStats, reason: str, arrows: int) -> None:
-    if arrows:
-        stats.flows_left_out[reason] += arrows

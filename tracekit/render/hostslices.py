@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from tracekit.model import NONE, Phase, SpanKind, Timeline
+from tracekit.model import NONE, HostMemory, Phase, SpanKind, Timeline
 from tracekit.model.text import codes_and_texts, concat_rows, row_numbers, same_text, text_column
 from tracekit.render.jsontext import Ints, Member, Words
 from tracekit.render.selection import Gap
@@ -134,7 +134,8 @@ def copy_members(timeline: Timeline, copies: pd.DataFrame) -> list[Member]:
     samples = timeline.run.host_samples.drop_duplicates("copy_id").set_index("copy_id").reindex(copies["copy_id"])
     resident = samples["resident_before"].to_numpy(np.float64)
     read = samples["read_bytes"].fillna(NONE).to_numpy(np.int64)
-    sampled = ~np.isnan(resident) | (read != NONE)
+    # Page-locked memory cannot leave memory: nobody needs to look.
+    sampled = ~np.isnan(resident) | (read != NONE) | (copies["host_memory"] == HostMemory.PINNED).to_numpy()
     paged = (resident < 1) | (read > 0)
     first = copies["first"].to_numpy(np.bool_)
     is_weight = copies["is_weight"].to_numpy(np.bool_)
@@ -185,7 +186,7 @@ def context_members(rows: pd.DataFrame) -> list[Member]:
 
 
 def _span_names(spans: pd.DataFrame, every_span: pd.DataFrame) -> Words:
-    """Readable in a narrow slice: the path below the forward around it, and the class."""
+    """Readable in a narrow slice: where the path leaves that of the forward around it, and the class."""
     codes, fqns = codes_and_texts(every_span["fqn"])
     is_forward = (every_span["kind"] == SpanKind.FORWARD).to_numpy()
     by_id = pd.Series(codes[is_forward], index=every_span["span_id"].to_numpy()[is_forward])
@@ -199,12 +200,23 @@ def _copy_name(direction: str, is_weight: bool, parameter: str) -> str:
 
 
 def _span_name(kind: str, name: str, fqn: str, around: str) -> str:
-    path = fqn.removeprefix(f"{around}.") if around else fqn
+    path = _path_from(around, fqn)
     if kind == SpanKind.FORWARD:
         return f"{path}: {name}" if path else name
     if kind in (SpanKind.ONLOAD, SpanKind.OFFLOAD):
         return f"{kind} {path}".rstrip()
     return f"{kind}: {name}" if kind in (SpanKind.SETUP, SpanKind.TRACEKIT) else name
+
+
+def _path_from(around: str, fqn: str) -> str:
+    """The path without the modules that it shares with `around`; at least its last part."""
+    parts = fqn.split(".")
+    shared = 0
+    for own, other in zip(parts[:-1], around.split("."), strict=False):
+        if own != other:
+            break
+        shared += 1
+    return ".".join(parts[shared:])
 
 
 def _slices(rows: pd.DataFrame, categories: Words | str, names: Words, args: Sequence[Member]) -> Slices:

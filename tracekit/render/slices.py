@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tracekit.render.jsontext import Ints, Member, Words
+from tracekit.units import format_duration
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,15 @@ class Slices:
 class TraceStats:
     """What a trace holds, and everything that was changed or left out so that viewers lose nothing by themselves.
 
-    `slices` counts by category. `flows` is the number of arrows; `flows_left_out` says why others are missing.
+    `slices` counts by category. `flows` is the number of arrows; `copies_for_nothing` had none, since their module did
+    not run before they were copied again, and `flows_left_out` had nowhere to arrive.
     """
 
     events: int = 0
     slices: Counter[str] = field(default_factory=Counter)
     flows: int = 0
-    flows_left_out: Counter[str] = field(default_factory=Counter)
+    copies_for_nothing: int = 0
+    flows_left_out: int = 0
     counter_samples: int = 0
     clipped_slices: int = 0
     clipped_max_ns: int = 0
@@ -65,6 +68,18 @@ class TraceStats:
     backward_slices: int = 0
     counter_samples_not_finite: int = 0
     left_out_steps: int = 0
+
+    def adjustments(self) -> str:
+        """What was changed or left out, in one line; empty when nothing was. Steps are left out on request."""
+        clipped = f"moved by up to {format_duration(self.clipped_max_ns)}, the clocks' error"
+        told = (
+            (self.clipped_slices, "calls", clipped),
+            (self.slices_in_extra_lanes, "slices", "in lanes of their own, since they overlap others"),
+            (self.backward_slices, "slices", "shown without a duration, since they end before they start"),
+            (self.counter_samples_not_finite, "samples", "of counters left out, since they are no number"),
+            (self.flows_left_out, "arrows", "left out, since no kernel of their forward ran after the copy"),
+        )
+        return "; ".join(f"{count:,} {what} {how}" for count, what, how in told if count)
 
     def count_slices(self, slices: Slices) -> None:
         """Count slices as written."""

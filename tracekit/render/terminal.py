@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
+from rich.segment import Segment, SegmentLines
 from rich.table import Table
 from rich.text import Text
 
@@ -33,7 +34,16 @@ def render_summary(summary: Summary, console: Console) -> None:
     blocks += [_bullets("warning", summary.warnings, "yellow")] if summary.warnings else []
     blocks += [_bullets("try", summary.next_steps, "green")] if summary.next_steps else []
     spaced = [part for block in blocks for part in (block, Text())]
-    console.print(Group(*spaced[:-1]), width=min(WIDTH, console.width), markup=False, highlight=False)
+    options = console.options.update(width=min(WIDTH, console.width), highlight=False)
+    # Tables fill their cells with blanks: none at a line's end, where they only show when the text is copied.
+    lines = [_stripped(line) for line in console.render_lines(Group(*spaced[:-1]), options, pad=False)]
+    console.print(SegmentLines(lines, new_lines=True), end="")
+
+
+def _stripped(line: list[Segment]) -> list[Segment]:
+    while line and not line[-1].text.rstrip():
+        line = line[:-1]
+    return [*line[:-1], Segment(line[-1].text.rstrip(), line[-1].style)] if line else []
 
 
 def step_rows(steps: Sequence[StepRow]) -> list[list[str]]:

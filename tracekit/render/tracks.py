@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,10 +29,11 @@ class TrackIds:
     hold, get free ones above all of them, where old viewers (which sort by tid) show them last.
     """
 
-    def __init__(self, noun: str, pid: int, main_name: str = "") -> None:
+    def __init__(self, noun: str, pid: int, names: Mapping[int, str] | None = None) -> None:
+        """`noun` is what the numbers count; `names` are better words for some of them."""
         self.pid = pid
         self._noun = noun
-        self._main_name = main_name or noun
+        self._names = names or {}
         self._tids: dict[tuple[str, int, int], int] = {}
 
     def threads(self, numbers: Ints, lanes: Ints, purpose: str = "") -> Ints:
@@ -61,10 +63,9 @@ class TrackIds:
         return free if free <= _MAX_ID else next(tid for tid in range(1, _MAX_ID) if tid not in taken)
 
     def _title(self, purpose: str, number: int, lane: int) -> str:
-        if number == self.pid:
-            noun = self._main_name
-        else:
-            # Perfetto puts the tid behind a track's name: the number is there already when it is the tid.
-            noun = self._noun if self._tids[purpose, number, lane] == number else f"{self._noun} {number}"
+        noun = self._names.get(number, self._noun)
+        # Perfetto puts the tid behind a track's name: the number is there already when it is the tid.
+        if self._tids[purpose, number, lane] != number and number != self.pid:
+            noun = f"{noun} {number}"
         title = f"{noun}: {purpose}" if purpose else noun
         return f"{title} (overlapping, lane {lane + 1})" if lane else title
