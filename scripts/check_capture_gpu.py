@@ -138,7 +138,9 @@ def report(options: argparse.Namespace, rows: list[dict[str, object]], refusals:
     table = markdown_table(columns, [[row[column] for column in columns] for row in rows])
     seen = "\n".join(f"- {row['mode']}: {'; '.join(row['only CUPTI']) or 'nothing'}" for row in rows)  # type: ignore[arg-type]
     said = "\n".join(f"- {line}" for line in refusals)
-    end = f"\nCopies that only CUPTI saw, by operation:\n\n{seen}\n\nUnder the cap the modes that do not fit say:\n\n{said}\n"
+    end = (
+        f"\nCopies that only CUPTI saw, by operation:\n\n{seen}\n\nModes that do not fit under the cap say:\n\n{said}\n"
+    )
     run = f"One run of {options.pipeline} a mode, {options.steps} steps, {options.size}x{options.size}"
     cap = f"capped to {format_bytes(options.vram)}, but for {' and '.join(UNCAPPED)}"
     return f"# Hooks against CUPTI\n\n{machine}\n{run}, page cache warm; device memory\n{cap}. {WHAT}\n{table}\n{end}"
