@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import os
 
+import hypothesis
 import pytest
 
 # Before torch is imported, here and in subprocesses: the pipelines are tiny, and threads that wait for each other at
 # every operation make them up to a hundred times slower on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# How long an example takes is no property of the code.
+hypothesis.settings.register_profile("tracekit", deadline=None)
+hypothesis.settings.load_profile("tracekit")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,6 +11,7 @@ from tracekit.analysis.activity import Activity
 from tracekit.analysis.advice import next_steps
 from tracekit.analysis.intervals import Coverage
 from tracekit.analysis.modules import module_rows
+from tracekit.analysis.trust import trust_warnings
 from tracekit.analysis.verdict import verdict
 from tracekit.model import (
     NONE,
@@ -60,7 +61,7 @@ def summarize(timeline: Timeline) -> Summary:
         modules=module_rows(timeline, activity),
         unattributed_copies=int((~copies["is_weight"] & (copies["span_id"] == NONE)).sum()),
         device_only_copies=int((copies["copy_id"] == NONE).sum()),
-        warnings=list(manifest.warnings),
+        warnings=[*manifest.warnings, *trust_warnings(timeline)],
         next_steps=[],
     )
     summary.verdict = verdict(summary)
