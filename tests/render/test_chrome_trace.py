@@ -15,6 +15,7 @@ from timelines import RUN_NS, bare_timeline, events_of, slices_of, tiny_timeline
 from tracekit.analysis.timeline import build_timeline
 from tracekit.errors import UsageError
 from tracekit.model import SpanKind, Timeline
+from tracekit.model.text import text_of
 from tracekit.render.chrome import write_chrome_trace
 
 
@@ -111,6 +112,43 @@ def test_a_copy_that_only_the_device_saw_says_which_call_made_it() -> None:
     assert not slices_of(data, "copy")
     (shown,) = slices_of(data, "gpu_memcpy")
     assert (shown["args"]["operation"], shown["args"]["bytes"]) == ("cudaMemcpyAsync", 4)
+
+
+def test_a_stream_that_only_copies_beside_one_that_computes_is_named_so() -> None:
+    op = {"device_index": 0, "name": "k", "start_ns": RUN_NS, "end_ns": RUN_NS + 5}
+    ops = [op | {"op": "kernel", "stream_id": 7}, op | {"op": "memcpy", "stream_id": 29}]
+    names = {
+        event["tid"]: event["args"]["name"]
+        for event in events_of(trace_of(bare_timeline({"device_ops": ops}))[0])
+        if event["name"] == "thread_name"
+    }
+    assert names == {7: "stream", 29: "copy stream"}
+
+
+def test_an_onload_ahead_is_named_by_where_its_path_leaves_the_forward_around_it() -> None:
+    block = "transformer.blocks.14"
+    span = {"thread_id": THREAD, "run_index": 0}
+    spans = [
+        span | {"span_id": 0, "kind": "forward", "name": "Norm", "fqn": f"{block}.norm", "start_ns": RUN_NS,
+                "end_ns": RUN_NS + 90},
+        *(
+            span | {"span_id": index, "parent_id": 0, "kind": "onload", "fqn": fqn, "start_ns": RUN_NS + 10 * index,
+                    "end_ns": RUN_NS + 10 * index + 5}
+            for index, fqn in enumerate((f"{block}.attn.to_q", "transformer.blocks.15.norm", f"{block}.norm",
+                                         f"{block}.norm.linear", "vae"), 1)
+        ),
+    ]  # fmt: skip
+    names = [event["name"] for event in slices_of(trace_of(bare_timeline({"spans": spans}))[0], "onload")]
+    assert names == ["onload attn.to_q", "onload blocks.15.norm", "onload norm", "onload linear", "onload vae"]
+
+
+def test_weights_in_page_locked_memory_are_warm_without_a_look() -> None:
+    timeline = tiny_timeline()
+    run = replace(timeline.run, host_samples=timeline.run.host_samples.iloc[:0])
+    for memory, state in (("pinned", "warm"), ("anonymous", "not first")):
+        copies = timeline.copies.assign(first=False, host_memory=text_of([memory]))
+        (copy,) = slices_of(trace_of(replace(timeline, run=run, copies=copies))[0], "gpu_memcpy")
+        assert copy["args"]["cold_or_warm"] == state
 
 
 def test_kernels_name_the_module_that_launched_them(cuda: Timeline) -> None:
@@ -231,7 +269,7 @@ def test_a_call_off_by_the_clocks_error_is_clipped_and_counted_and_one_off_by_mo
     assert lint(data).errors == {}
     assert (stats.clipped_slices, stats.clipped_max_ns, stats.slices_in_extra_lanes) == (1, 500, 1)
     assert stats.adjustments() == (
-        "1 calls moved by up to 500 ns, the clocks' error; 1 slices in lanes of their own, since they overlap others"
+        "1 call moved by up to 500 ns, the clocks' error; 1 slice on an extra track for overlapping another"
     )
     assert {event["name"]: event["dur"] for event in slices_of(data, "cuda_runtime")} == {
         "cudaMemcpyAsync": 1.0,
@@ -256,7 +294,7 @@ def test_a_host_that_ran_ahead_has_its_arrows_end_in_the_kernel_that_waited() ->
     without = replace(late, run=replace(late.run, device_ops=ops[ops["op"] == "memcpy"]))
     stats = trace_of(without)[1]
     assert stats.flows_left_out == 1
-    assert stats.adjustments() == "1 arrows left out, since no kernel of their forward ran after the copy"
+    assert stats.adjustments() == "1 arrow left out for want of a later kernel of the forward to point to"
 
 
 def test_a_copy_that_was_for_nothing_has_no_arrow() -> None:
@@ -317,6 +355,7 @@ def test_backward_rows_and_endless_counters_are_counted_not_lost_silently() -> N
     data, stats = trace_of(bare_timeline(rows))
     assert lint(data).errors == {}
     assert (stats.backward_slices, stats.counter_samples_not_finite, stats.counter_samples) == (1, 2, 1)
+    assert "2 counter samples left out for being no number" in stats.adjustments()
     assert [event["dur"] for event in slices_of(data, "setup")] == [0.0]
 
 

@@ -59,7 +59,6 @@ def test_a_weight_is_on_the_device_from_its_onload_to_its_next_offload() -> None
         ("device_odd_bytes", ("odd", "GiB")),
         ("nvml_power_watts", ("NVML power", "W")),
         ("nvml_sm_clock_mhz", ("NVML SM clock", "MHz")),
-        ("temperature", ("temperature", "")),
         ("nvml_pcie_rx_bytes_per_s", ("NVML PCIe rx", "GB/s")),
         ("nvml_pcie_link_width", ("NVML PCIe link", "width")),
     ],

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tracekit.cli.output import console, next_command
+from tracekit.cli.output import console, next_command, note
 
 
 @click.command("show")
@@ -23,5 +23,5 @@ def command(run: Path, as_json: bool) -> None:
         click.echo(render_json(summary))
         return
     render_summary(summary, console(stderr=False))
-    click.echo()
+    note("")
     next_command("tracekit", "export", run)

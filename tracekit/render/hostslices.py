@@ -209,14 +209,16 @@ def _span_name(kind: str, name: str, fqn: str, around: str) -> str:
 
 
 def _path_from(around: str, fqn: str) -> str:
-    """The path without the modules that it shares with `around`; at least its last part."""
+    """The path without the modules that it shares with `around`, but never a bare number."""
     parts = fqn.split(".")
     shared = 0
     for own, other in zip(parts[:-1], around.split("."), strict=False):
         if own != other:
             break
         shared += 1
-    return ".".join(parts[shared:])
+    # A list's item says little without the list.
+    first = shared - 1 if shared and parts[shared].isdecimal() else shared
+    return ".".join(parts[first:])
 
 
 def _slices(rows: pd.DataFrame, categories: Words | str, names: Words, args: Sequence[Member]) -> Slices:

@@ -71,15 +71,14 @@ class TraceStats:
 
     def adjustments(self) -> str:
         """What was changed or left out, in one line; empty when nothing was. Steps are left out on request."""
-        clipped = f"moved by up to {format_duration(self.clipped_max_ns)}, the clocks' error"
         told = (
-            (self.clipped_slices, "calls", clipped),
-            (self.slices_in_extra_lanes, "slices", "in lanes of their own, since they overlap others"),
-            (self.backward_slices, "slices", "shown without a duration, since they end before they start"),
-            (self.counter_samples_not_finite, "samples", "of counters left out, since they are no number"),
-            (self.flows_left_out, "arrows", "left out, since no kernel of their forward ran after the copy"),
+            (self.clipped_slices, "call", f"moved by up to {format_duration(self.clipped_max_ns)}, the clocks' error"),
+            (self.slices_in_extra_lanes, "slice", "on an extra track for overlapping another"),
+            (self.backward_slices, "slice", "shown without a duration for ending before the start"),
+            (self.counter_samples_not_finite, "counter sample", "left out for being no number"),
+            (self.flows_left_out, "arrow", "left out for want of a later kernel of the forward to point to"),
         )
-        return "; ".join(f"{count:,} {what} {how}" for count, what, how in told if count)
+        return "; ".join(f"{count:,} {what}{'s' if count > 1 else ''} {how}" for count, what, how in told if count)
 
     def count_slices(self, slices: Slices) -> None:
         """Count slices as written."""
