@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import sys
@@ -186,7 +187,9 @@ class _Ticker:
             self._call()
 
 
+@functools.cache
 def _version(module: str) -> str:
+    """A library's version; looking one up takes milliseconds, and the manifest is written several times."""
     try:
         return importlib.metadata.version(module)
     except importlib.metadata.PackageNotFoundError:

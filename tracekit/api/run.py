@@ -76,7 +76,7 @@ class Run:
         path = self.path / TRACE_NAME
         return path if path.exists() else None
 
-    def write_trace(self, path: Path | None = None, only_steps: Sequence[int] | None = None) -> Path:
+    def write_trace(self, path: str | Path | None = None, only_steps: Sequence[int] | None = None) -> Path:
         """Write the Chrome trace, by default into the folder, and return its path.
 
         `only_steps` are step indexes from 0 (negative: from the end); the others are left out, and the trace says so.
@@ -87,7 +87,7 @@ class Run:
         from tracekit.render.chrome import write_chrome_trace
         from tracekit.render.files import write_file
 
-        target = path or self.path / TRACE_NAME
+        target = Path(path) if path is not None else self.path / TRACE_NAME
 
         def write(stream: BinaryIO) -> None:
             self.trace_adjustments = write_chrome_trace(self.timeline, stream, only_steps).adjustments()

@@ -23,6 +23,8 @@ class EmulatedActivity(DeviceActivity):
         self.alignment_error_ns = 0
         self._recorder = recorder
         self._device = device
+        self._device_ops = recorder.sink.raw(DEVICE_OPS)
+        self._runtime_calls = recorder.sink.raw(RUNTIME_CALLS)
 
     def prime(self) -> None:
         """Start the log now: copies at set-up (resident mode) belong to the record, too."""
@@ -30,14 +32,20 @@ class EmulatedActivity(DeviceActivity):
 
     def step_ended(self) -> None:
         """Write what the log holds."""
-        append = self._recorder.sink.append
+        with self._recorder.own_work("drain the device's log"):
+            self._drain()
+        self.sample_memory()
+
+    def _drain(self) -> None:
+        intern = self._recorder.intern
+        (pack_op, add_op), (pack_call, add_call) = self._device_ops, self._runtime_calls
         for op in self._device.take_log():
             name = op.name if op.op != "memset" else _MEMSET
             size = op.size_bytes if op.op != "kernel" else NONE
-            append(DEVICE_OPS, op.op, name, 0, op.thread_id, op.start_ns, op.end_ns, size, op.correlation_id)
+            times = op.start_ns, op.end_ns
+            add_op(pack_op(intern(op.op), intern(name), 0, op.thread_id, *times, size, op.correlation_id))
             # The device works inside the call, so the call lasts as long as the operation.
-            append(RUNTIME_CALLS, _CALLS[op.op], op.thread_id, op.start_ns, op.end_ns, op.correlation_id)
-        self.sample_memory()
+            add_call(pack_call(intern(_CALLS[op.op]), op.thread_id, *times, op.correlation_id))
 
     def run_ended(self) -> None:
         """Write what the log holds."""
