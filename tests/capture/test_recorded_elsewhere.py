@@ -25,7 +25,7 @@ def test_python_frames_are_on_the_same_clock(emulated, tmp_path: Path) -> None:
         call(pipeline)
     frames, [span] = run.data.frames, list(run.data.spans.query("kind == 'run'").itertuples())
     assert len(frames) > 100
-    assert not frames.name.str.contains("tracekit/").any()
+    assert not frames.name.str.contains("tracekit/capture/").any()
     # The pipeline's own __call__ lies in the run's span, and a forward's frame in its forward's span.
     [entry] = list(frames[frames.name.str.contains(r"__call__ .*pipeline_flux\.py")].itertuples())
     assert span.start_ns <= entry.start_ns <= entry.end_ns <= span.end_ns
@@ -57,7 +57,8 @@ def test_pipelines_in_two_threads_are_two_runs(recording) -> None:
         assert (data.spans[data.spans.run_index == run.run_index].kind == "scheduler").sum() == 2
     counts = data.copies.run_index.value_counts()
     assert counts[0] == counts[1]
-    assert (data.copies.run_index != NONE).all()
+    outside = data.copies[data.copies.run_index == NONE]
+    assert set(outside.operation) == {"Tensor.cpu"}  # of the pictures, after the runs
 
 
 def test_a_script_is_profiled_with_the_offloading_it_sets_up(tmp_path: Path) -> None:
@@ -93,7 +94,7 @@ def test_a_script_is_profiled_with_the_offloading_it_sets_up(tmp_path: Path) -> 
     assert run.manifest.pipeline_class == "StableDiffusion3Pipeline"
     spans = run.spans
     names = list(spans[spans.kind == "setup"].name)
-    assert "StableDiffusion3Pipeline.from_pretrained" in names
+    assert "DiffusionPipeline.from_pretrained" in names
     assert "StableDiffusion3Pipeline.enable_sequential_cpu_offload" in names
     assert (spans.kind == "run").sum() == 2
     assert list(run.timeline.steps.run_index) == [0, 0, 1, 1]
