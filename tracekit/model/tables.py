@@ -142,7 +142,7 @@ DEVICE_OPS = Table(
     "What the device did, from CUPTI (or the emulated device's own record).",
     (
         Column("op", "str", "kernel, memcpy or memset."),
-        Column("name", "str", "Kernel name, or Kineto's copy name: 'Memcpy HtoD (Pageable -> Device)'."),
+        Column("name", "str", "Kernel name, or Kineto's name: 'Memcpy HtoD (Pageable -> Device)', 'Memset (Device)'."),
         Column("device_index", "i32", "Which device."),
         Column("stream_id", "i64", "CUPTI's stream id."),
         Column("start_ns", "i64", "Start on the device, mapped to CLOCK_MONOTONIC ns."),
@@ -153,9 +153,12 @@ DEVICE_OPS = Table(
 )
 RUNTIME_CALLS = Table(
     "runtime_calls",
-    "Calls into the CUDA runtime and driver: launches, copies, cudaMalloc, synchronisations.",
+    "Calls into the CUDA runtime and driver: launches, copies, cudaMalloc, synchronisations. "
+    "Into the emulated device: one an operation, as long as it.",
     (
-        Column("name", "str", "cudaMemcpyAsync, cudaLaunchKernel, cudaMalloc, ..."),
+        Column(
+            "name", "str", "cudaMemcpyAsync, cudaLaunchKernel, cudaMalloc, ..., or emulated memcpy, emulated launch."
+        ),
         Column("thread_id", "i64", "Native thread id."),
         Column("start_ns", "i64", "Start, mapped to CLOCK_MONOTONIC ns."),
         Column("end_ns", "i64", "End."),
