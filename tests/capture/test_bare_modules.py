@@ -141,3 +141,17 @@ def test_a_compiled_part_is_one_span_and_the_rest_is_traced(tree: Tree, emulated
     assert notes["net.blocks.1"] == "compiled region"
     assert "net.blocks.1.linear" not in notes.index
     assert notes["net.blocks.0.linear"] == ""
+
+
+def test_memory_used_again_does_not_lend_its_weights_name(emulated, tmp_path: Path) -> None:
+    memory = bytearray(64 * 4)
+    holder = nn.Module()
+    holder.register_buffer("table", torch.frombuffer(memory, dtype=torch.float32))
+    with torch.no_grad(), tracekit.profile(holder, output=tmp_path / "run", name="net") as run:
+        holder.to(DEVICE)
+        # The weight is gone from the host; another tensor lies in its place now.
+        torch.frombuffer(memory, dtype=torch.float32).to(DEVICE)
+    first, second = run.copies.itertuples()
+    assert first.host_address == second.host_address
+    assert (first.fqn, first.parameter) == ("net", "table")
+    assert (second.fqn, second.parameter) == ("", "")

@@ -176,7 +176,7 @@ class CopyRecorder:
     def _find_label(self, host: torch.Tensor | None, remote: torch.Tensor) -> tuple[int, int] | None:
         """The weight that a copy moves when no hook announced it: by its host address, or as part of a moving group."""
         if host is not None:
-            label = self._registry.addresses.get(host.data_ptr())
+            label = self._registry.label_at(host)
             if label is not None:
                 return label
         group = self._recorder.local.thread.group
@@ -185,7 +185,7 @@ class CopyRecorder:
         address = remote.data_ptr()
         for weight in (*group.parameters, *group.buffers):
             if not weight.is_cpu and weight.data_ptr() == address:
-                return self._registry.labels.get(id(weight))
+                return self._registry.label_of(weight)
         return None
 
     def _device(self, device: torch.device) -> int:

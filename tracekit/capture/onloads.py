@@ -165,11 +165,12 @@ class OnloadRecorder:
         return set_module_tensor_to_device
 
     def _labelled_transfer(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        local, labels = self._recorder.local, self._registry.labels
+        local, registry = self._recorder.local, self._registry
 
         def transfer(group: Any, tensor: Any, *args: Any, **kwargs: Any) -> Any:
             thread = local.thread
-            before, thread.label = thread.label, labels.get(id(tensor), thread.label)
+            label = registry.label_of(tensor) or registry.label_in(group.modules, tensor)
+            before, thread.label = thread.label, label or thread.label
             try:
                 return original(group, tensor, *args, **kwargs)
             finally:

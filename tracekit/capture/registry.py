@@ -15,6 +15,9 @@ from tracekit.model import PARAMETERS, Sink
 
 COMPILED = "compiled region"
 
+Label = tuple[int, int]
+"""Interned FQN and parameter name of a weight."""
+
 
 class ModuleEntry(NamedTuple):
     """What a module's forward span says, as interned ids, and the component for the live display."""
@@ -42,10 +45,10 @@ class ModuleRegistry:
         self._sink = sink
         self._memory = memory
         self.entries: dict[int, ModuleEntry] = {}
-        self.labels: dict[int, tuple[int, int]] = {}
-        """id of a Parameter or buffer -> interned (FQN, name)."""
-        self.addresses: dict[int, tuple[int, int]] = {}
-        """Address of a weight on the host -> interned (FQN, name): names copies that no hook announced."""
+        # By id of a Parameter or buffer, and by a weight's address on the host: each with the tensor that it was true
+        # of, since both numbers are used again when that is gone.
+        self._labels: dict[int, tuple[weakref.ref[torch.Tensor], Label]] = {}
+        self._addresses: dict[int, tuple[weakref.ref[torch.Tensor], Label]] = {}
         self._modules: dict[int, weakref.ref[nn.Module]] = {}
         self._first_owner: dict[int, str] = {}
         self._no_name = sink.intern("")
@@ -75,9 +78,35 @@ class ModuleRegistry:
             if id(module) in self.entries:
                 return self.entries[id(module)].fqn
         for parameter in parameters:
-            if id(parameter) in self.labels:
-                return self.labels[id(parameter)][0]
+            label = self.label_of(parameter)
+            if label is not None:
+                return label[0]
         return self._sink.intern("")
+
+    def label_of(self, weight: torch.Tensor) -> Label | None:
+        """The name of a registered Parameter or buffer."""
+        known = self._labels.get(id(weight))
+        return known[1] if known is not None and known[0]() is weight else None
+
+    def label_in(self, modules: Iterable[nn.Module], weight: torch.Tensor) -> Label | None:
+        """The name of a Parameter or buffer that took the registered one's place in one of these modules, or below."""
+        for root in modules:
+            for module in root.modules():
+                for own in (module._parameters, module._buffers):
+                    for name, tensor in own.items():
+                        if tensor is weight and id(module) in self.entries:
+                            label = (self.entries[id(module)].fqn, self._sink.intern(name))
+                            self._labels[id(weight)] = (weakref.ref(weight), label)
+                            return label
+        return None
+
+    def label_at(self, host: torch.Tensor) -> Label | None:
+        """The name of the registered weight that still lies where `host` does: names copies that no hook announced."""
+        known = self._addresses.get(host.data_ptr())
+        if known is None:
+            return None
+        held = known[0]()
+        return known[1] if held is not None and held.data_ptr() == host.data_ptr() else None
 
     def _remember(self, module: nn.Module, fqn: str, component: str) -> None:
         key = id(module)
@@ -99,7 +128,7 @@ class ModuleRegistry:
 
     def _remember_weight(self, fqn: str, module: nn.Module, component: str, weight: Weight) -> None:
         label = (self._sink.intern(fqn), self._sink.intern(weight.name))
-        self.labels[id(weight.declared)] = label
+        self._labels[id(weight.declared)] = (weakref.ref(weight.declared), label)
         source = self._memory.describe(weight.tensor)
         tied_to = ""
         if weight.tensor is not None and weight.tensor.device.type != "meta" and weight.tensor.numel():
@@ -107,8 +136,8 @@ class ModuleRegistry:
             tied_to = self._first_owner.setdefault(address, f"{fqn}.{weight.name}")
             if tied_to == f"{fqn}.{weight.name}":
                 tied_to = ""
-            if weight.tensor.is_cpu:
-                self.addresses.setdefault(address, label)
+            if weight.tensor.is_cpu and self.label_at(weight.tensor) is None:  # a tied one keeps its first name
+                self._addresses[address] = (weakref.ref(weight.tensor), label)
         self._sink.append(
             PARAMETERS,
             fqn,
