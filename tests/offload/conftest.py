@@ -13,11 +13,6 @@ from tiny_runs import SetupRecorder, call, make
 from tracekit.device.emulated import load
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
-        pytest.skip("needs an NVIDIA GPU")
-
-
 @pytest.fixture(scope="session")
 def emulated() -> Any:
     return load()

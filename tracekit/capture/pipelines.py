@@ -73,9 +73,8 @@ class PipelineRecorder:
         def call(pipeline: Any, *args: Any, **kwargs: Any) -> Any:
             if recorder.local.thread.top:  # a pipeline inside a pipeline is part of the outer one's run
                 return original(pipeline, *args, **kwargs)
-            with recorder.own_work("register modules"):
-                self.register(pipeline)
-                observer.pipeline_seen(pipeline)
+            self.register(pipeline)
+            observer.pipeline_seen(pipeline)
             recorder.begin_run()
             observer.run_begins()
             try:
@@ -89,13 +88,14 @@ class PipelineRecorder:
 
     def register(self, pipeline: Any) -> None:
         """Register a pipeline's modules and weights, and make its scheduler's steps spans."""
-        for name, component in pipeline.components.items():
-            if isinstance(component, nn.Module):
-                self._registry.add_component(name, component)
-            elif hasattr(component, "step") and hasattr(component, "set_timesteps"):
-                owner = defining_class(type(component), "step")
-                if owner is not None:
-                    self._patches.wrap(owner, "step", self._scheduler_step)
+        with self._recorder.own_work("register modules"):
+            for name, component in pipeline.components.items():
+                if isinstance(component, nn.Module):
+                    self._registry.add_component(name, component)
+                elif hasattr(component, "step") and hasattr(component, "set_timesteps"):
+                    owner = defining_class(type(component), "step")
+                    if owner is not None:
+                        self._patches.wrap(owner, "step", self._scheduler_step)
 
     def _scheduler_step(self, original: Callable[..., Any]) -> Callable[..., Any]:
         recorder, observer = self._recorder, self._observer
@@ -115,18 +115,12 @@ class PipelineRecorder:
             if recorder.local.thread.top:
                 return original(owner, *args, **kwargs)
             cls = owner if isinstance(owner, type) else type(owner)
-            if not isinstance(owner, type):
-                self._register_named(owner)
+            if hasattr(owner, "components") and not isinstance(owner, type):
+                self.register(owner)  # so that what the set-up moves has its names
             with recorder.span(SpanKind.SETUP, f"{cls.__name__}.{name}"):
                 return original(owner, *args, **kwargs)
 
         return call
-
-    def _register_named(self, owner: Any) -> None:
-        """Know a pipeline's weights by name before its set-up moves them."""
-        if hasattr(owner, "components"):
-            with self._recorder.own_work("register modules"):
-                self.register(owner)
 
     def _free_hooks(self, original: Callable[..., Any]) -> Callable[..., Any]:
         recorder = self._recorder

@@ -167,8 +167,7 @@ class Session:
 
     def register(self, pipeline: Any) -> None:
         """Know a pipeline's modules and weights by name before anything moves them."""
-        with self.recorder.own_work("register modules"):
-            self._pipelines.register(pipeline)
+        self._pipelines.register(pipeline)
 
     # --- RunObserver
 
