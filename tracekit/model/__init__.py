@@ -1,5 +1,7 @@
 """Plain data shared by every layer: the tables, the manifest, a run in memory, its summary. No heavy import."""
 
+from tracekit.model.causes import Cause, Evidence, Paging
+from tracekit.model.conditions import Allocator, Conditions, Kernels, PageCache
 from tracekit.model.manifest import (
     SCHEMA_VERSION,
     ClockInfo,
@@ -9,8 +11,19 @@ from tracekit.model.manifest import (
     OffloadInfo,
 )
 from tracekit.model.rundata import Progress, RunData, Sink, Timeline
-from tracekit.model.summary import ColdWarm, ModuleRow, PhaseRow, StepRow, Summary
+from tracekit.model.summary import (
+    CauseRow,
+    CeilingRow,
+    ColdWarm,
+    ModuleRow,
+    PagingEvidence,
+    PhaseRow,
+    StepRow,
+    Summary,
+    TransferRow,
+)
 from tracekit.model.tables import (
+    CALIBRATION,
     COPIES,
     COUNTERS,
     DEVICE_OPS,
@@ -25,12 +38,14 @@ from tracekit.model.tables import (
     ColumnKind,
     Direction,
     HostMemory,
+    Measure,
     Phase,
     SpanKind,
     Table,
 )
 
 __all__ = [
+    "CALIBRATION",
     "COPIES",
     "COUNTERS",
     "DEVICE_OPS",
@@ -42,17 +57,28 @@ __all__ = [
     "SCHEMA_VERSION",
     "SPANS",
     "TABLES",
+    "Allocator",
+    "Cause",
+    "CauseRow",
+    "CeilingRow",
     "ClockInfo",
     "ColdWarm",
     "Column",
     "ColumnKind",
+    "Conditions",
     "DeviceInfo",
     "Direction",
+    "Evidence",
     "HostMemory",
+    "Kernels",
     "MachineInfo",
     "Manifest",
+    "Measure",
     "ModuleRow",
     "OffloadInfo",
+    "PageCache",
+    "Paging",
+    "PagingEvidence",
     "Phase",
     "PhaseRow",
     "Progress",
@@ -63,4 +89,5 @@ __all__ = [
     "Summary",
     "Table",
     "Timeline",
+    "TransferRow",
 ]

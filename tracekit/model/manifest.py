@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
-SCHEMA_VERSION = 1
-"""Version history of the run folder, one line a version. 1: the first."""
+from tracekit.model.conditions import Conditions
+
+SCHEMA_VERSION = 2
+"""Version of the run folder.
+
+1: the first.
+2: table calibration; the manifest has conditions.
+"""
 
 
 class DeviceInfo(msgspec.Struct, kw_only=True):
@@ -71,6 +77,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     clock: ClockInfo
     process_id: int = 0
     activity: str = "none"
+    conditions: Conditions = msgspec.field(default_factory=Conditions)
     overhead_ns: dict[str, int] = {}
     counts: dict[str, int] = {}
     warnings: list[str] = []

@@ -30,6 +30,7 @@ class RunData:
     runtime_calls: pd.DataFrame
     counters: pd.DataFrame
     parameters: pd.DataFrame
+    calibration: pd.DataFrame
     frames: pd.DataFrame
 
 
@@ -47,7 +48,8 @@ class Timeline:
       launched inside it (children included) ran.
     - copies: `is_weight`; `device_start_ns`, `device_end_ns`, `device_stream_id`, `correlation_id` from the device's
       record (`NONE` where there is none); `device_name`, Kineto's copy name; `duration_ns`, on the device where
-      known, else of the host call; `first`, whether it is its parameter's first onload in the process. Rows that
+      known, else of the host call; `first`, whether it is its parameter's first onload in the process; `paged`,
+      whether bytes came from disk or residency was below 1 (False where it was not probed). Rows that
       only the device's record saw have copy_id `NONE`, no fqn, and the runtime call's name as operation.
     """
 

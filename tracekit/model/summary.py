@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
+from tracekit.model.causes import Cause, Evidence, Paging
+from tracekit.model.conditions import Conditions
+from tracekit.model.tables import Measure
+
 
 class StepRow(msgspec.Struct, kw_only=True):
     """One denoising step; `step_index` counts from 0 in its run. wall = exposed_copy + compute + rest, exactly.
@@ -47,6 +51,67 @@ class PhaseRow(msgspec.Struct, kw_only=True):
     tracekit_ns: int
 
 
+class CauseRow(msgspec.Struct, kw_only=True):
+    """One cause's share of one step. Of each step, the rows add up to its wall time exactly; none is negative."""
+
+    run_index: int
+    step_index: int
+    cause: Cause
+    duration_ns: int
+    evidence: Evidence
+
+
+class TransferRow(msgspec.Struct, kw_only=True):
+    """The onloads of a parameter, of a module's parameters together, or of a component's, cold against warm.
+
+    `parameter` is empty in a module's row, and `fqn` is the component's name in a component's. Cold is the first onload
+    in the process: `first_ns`, of which `first_paged` says whether any of it paged, `first_read_bytes` what came from
+    disk (None: not probed). Warm figures are of later onloads that did not page: median, 25th and 75th percentile; all
+    None, and `excess_ns` (first less warm median) with them, where there is no warm sample.
+    """
+
+    fqn: str
+    parameter: str
+    onloads: int
+    weight_bytes: int
+    first_ns: int
+    first_paged: bool
+    first_read_bytes: int | None
+    warm_samples: int
+    warm_ns: int | None
+    warm_low_ns: int | None
+    warm_high_ns: int | None
+    excess_ns: int | None
+
+
+class PagingEvidence(msgspec.Struct, kw_only=True):
+    """The paging verdict with what it rests on: `reason` in words; bytes from disk, and steps that paged.
+
+    `mapped_bytes` are the weights that still lived in a mapped file when they were first onloaded: only they can page.
+    `resident_before` is their mean residency before the first onload, weighted by bytes (None: the kernel does not
+    tell).
+    """
+
+    paging: Paging
+    reason: str
+    mapped_bytes: int
+    first_read_bytes: int
+    later_read_bytes: int
+    resident_before: float | None
+    paged_steps: list[tuple[int, int]]
+
+
+class CeilingRow(msgspec.Struct, kw_only=True):
+    """What this machine can do, by size: the median of `samples` brief measurements, and the fastest and slowest."""
+
+    measure: Measure
+    size_bytes: int
+    samples: int
+    median_ns: int
+    min_ns: int
+    max_ns: int
+
+
 class ModuleRow(msgspec.Struct, kw_only=True):
     """One module whose weights were copied to the device.
 
@@ -88,8 +153,9 @@ class Summary(msgspec.Struct, kw_only=True):
 
     `verdict` is plain sentences for people. `activity` is the manifest's source of device times; without ``cupti`` or
     ``emulated`` compute is unknown and shown as 0. `total_ns` reaches from the first span to the last.
-    `h2d_bytes_by_memory` splits h2d_bytes by HostMemory. `unattributed_copies` are neither a weight's nor inside any
-    span; `device_only_copies` were seen by the device's record alone.
+    `h2d_bytes_by_memory` splits h2d_bytes by HostMemory. `causes` are empty where the device's record is missing.
+    `transfers` has components first, then modules, then parameters, each by excess. `unattributed_copies` are
+    neither a weight's nor inside any span; `device_only_copies` were seen by the device's record alone.
     """
 
     path: str
@@ -113,6 +179,11 @@ class Summary(msgspec.Struct, kw_only=True):
     steps: list[StepRow]
     phases: list[PhaseRow]
     cold_warm: ColdWarm | None
+    causes: list[CauseRow] = []
+    paging: PagingEvidence | None = None
+    transfers: list[TransferRow] = []
+    ceilings: list[CeilingRow] = []
+    conditions: Conditions = msgspec.field(default_factory=Conditions)
     modules: list[ModuleRow]
     unattributed_copies: int
     device_only_copies: int

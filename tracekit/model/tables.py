@@ -83,6 +83,19 @@ class HostMemory(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Measure(StrEnum):
+    """What a row of the calibration table measured."""
+
+    PINNED_H2D = "pinned H2D"
+    PAGEABLE_H2D = "pageable H2D"  # from anonymous memory that is mapped already
+    PINNED_D2H = "pinned D2H"
+    PAGEABLE_D2H = "pageable D2H"
+    PIN = "pin"  # page-locking memory
+    CLONE = "clone"  # copying within anonymous memory, its first touch included
+    DISK_READ = "disk read"  # direct I/O from the weights' own files: fills no cache
+    MAP_PAGES = "map pages"  # first touch of pages of a file that are in the page cache
+
+
 SPANS = Table(
     "spans",
     "Intervals on the host, written when they end.",
@@ -192,6 +205,15 @@ PARAMETERS = Table(
         Column("file_offset", "i64", "Offset in that file, bytes.", nullable=True),
     ),
 )
+CALIBRATION = Table(
+    "calibration",
+    "What this machine can do: brief measurements made before the runs, one row a sample.",
+    (
+        Column("measure", "str", "A Measure: what was measured."),
+        Column("size_bytes", "i64", "Bytes moved, read, locked or mapped in the sample."),
+        Column("duration_ns", "i64", "What that took: a copy's time on the device where the device tells it."),
+    ),
+)
 FRAMES = Table(
     "frames",
     "Python function calls, on request (VizTracer).",
@@ -204,5 +226,5 @@ FRAMES = Table(
 )
 TABLES: Mapping[str, Table] = {
     table.name: table
-    for table in (SPANS, COPIES, HOST_SAMPLES, DEVICE_OPS, RUNTIME_CALLS, COUNTERS, PARAMETERS, FRAMES)
+    for table in (SPANS, COPIES, HOST_SAMPLES, DEVICE_OPS, RUNTIME_CALLS, COUNTERS, PARAMETERS, CALIBRATION, FRAMES)
 }
