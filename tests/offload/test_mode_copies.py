@@ -175,3 +175,12 @@ def test_group_to_disk(
     assert counted.h2d_bytes - base.h2d_bytes == total_bytes(expected.h2d)
     assert counted.d2h_count == base.d2h_count
     assert torch.equal(output, resident_output)
+
+
+def test_shared_weights_stay_out_of_disk_groups(tmp_path: Any, setup_spans: SetupRecorder, resident_run: _Base) -> None:
+    # T5's embedding belongs to two modules: diffusers would save it as it is after the first group took it.
+    options = OffloadOptions(mode="group", group_level="leaf_level", disk_path=str(tmp_path / "groups"))
+    pipeline = make("flux-tiny")
+    apply_offload(pipeline, options, "emulated:0", setup_spans)
+    assert {folder.name for folder in (tmp_path / "groups").iterdir()} == {"text_encoder", "transformer", "vae"}
+    assert torch.equal(call(pipeline), resident_run("flux-tiny")[1])

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from diffusers.hooks import apply_group_offloading
+from torch import nn
 
 from tracekit.offload.former import refusals, remove_former
 from tracekit.offload.host_memory import hold_host_copy
@@ -16,7 +17,7 @@ from tracekit.offload.options import OffloadOptions
 from tracekit.offload.partial import place_resident, stream_the_rest
 from tracekit.offload.residency import denoisers, resident_parameters
 from tracekit.offload.setup import SetupSpans
-from tracekit.offload.weights import components
+from tracekit.offload.weights import components, shares_parameters
 
 __all__ = ["SetupSpans", "apply_offload"]
 
@@ -77,8 +78,7 @@ def _partial(pipeline: Any, options: OffloadOptions, device: torch.device, setup
 def _group(pipeline: Any, options: OffloadOptions, device: torch.device, setup: SetupSpans) -> None:
     hold_host_copy(components(pipeline), options.host_memory, setup)
     for name, part in components(pipeline).items():
-        # diffusers names a group's file after its module alone, so that two components' files would collide.
-        disk_path = None if options.disk_path is None else str(Path(options.disk_path) / name)
+        disk_path = None if options.disk_path is None else _disk_folder(part, name, options)
         enable = getattr(part, "enable_group_offload", None)
         arguments = {
             "onload_device": device,
@@ -94,6 +94,18 @@ def _group(pipeline: Any, options: OffloadOptions, device: torch.device, setup: 
                 apply_group_offloading(part, **arguments)
             else:
                 enable(**arguments)
+
+
+def _disk_folder(part: nn.Module, name: str, options: OffloadOptions) -> str | None:
+    """Where a component's groups are kept as files; None keeps them in host memory.
+
+    diffusers names a group's file after its module alone, so that two components' files would collide in one folder.
+    At leaf level diffusers 0.42.1 gives a weight that two modules share (T5's embedding) to a group for each, and the
+    second group saves what the first has already emptied: such components stay in host memory.
+    """
+    if options.level == "leaf_level" and shares_parameters(part):
+        return None
+    return str(Path(str(options.disk_path)) / name)
 
 
 @contextmanager

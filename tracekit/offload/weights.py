@@ -31,6 +31,12 @@ def tensors(module: nn.Module) -> Iterator[torch.Tensor]:
     yield from module.buffers()
 
 
+def shares_parameters(module: nn.Module) -> bool:
+    """Whether two of its submodules have one parameter object between them."""
+    places = sum(1 for _ in module.named_parameters(remove_duplicate=False))
+    return places > sum(1 for _ in module.parameters())
+
+
 def tied_groups(tensors: Iterable[torch.Tensor]) -> list[list[torch.Tensor]]:
     """The tensors in groups that share their memory, in order of first appearance; most groups hold one."""
     groups: dict[Hashable, dict[int, torch.Tensor]] = {}
