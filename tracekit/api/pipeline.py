@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, nullcontext
+from typing import TYPE_CHECKING, Any
 
 from tracekit.api.options import CaptureOptions
 from tracekit.api.recording import OnProgress, OnRecorded, Recording
 from tracekit.api.run import Run
-from tracekit.model import NONE, Progress
+from tracekit.api.state import establish_state
+from tracekit.model import NONE, Conditions, Kernels, Progress
 from tracekit.units import format_bytes
 
 if TYPE_CHECKING:
@@ -24,12 +26,15 @@ def profile_pipeline(
     dtype: str | None = None,
     runs: int = 1,
     capture: CaptureOptions,
+    conditions: Conditions | None = None,
     on_progress: OnProgress | None = None,
     on_recorded: OnRecorded | None = None,
 ) -> Run:
     """Load `name` (a hub id, a folder, ``synthetic:NAME``), apply the offload mode, call the pipeline `runs` times.
 
-    `on_recorded` gets the run when its folder is closed, however the pipeline ended.
+    `conditions` say in which state the first run begins; one that cannot be established is a warning and stands in the
+    manifest, and the pipeline runs all the same. `on_recorded` gets the run when its folder is closed, however the
+    pipeline ended.
 
     Raises:
         UsageError: something asked for cannot be; no folder is left behind.
@@ -42,13 +47,24 @@ def profile_pipeline(
     from tracekit.workload.call import build_call
     from tracekit.workload.pipeline import find_folder, load_pipeline
     from tracekit.workload.quiet import no_step_bar
+    from tracekit.workload.rehearsal import rehearse
 
+    conditions = conditions or Conditions()
     device = resolve_device(capture.device)
     check_options(offload, device.torch_device, capture.vram_bytes)
     recording = Recording(capture, name, offload.manifest(), on_progress, on_recorded)
     folder = find_folder(name, _build_progress(name, on_progress))
     prepare_device(device, capture.vram_bytes, capture.link_gbps)
-    with recording:
+
+    def prepare(pipeline: Any) -> None:
+        check_fits(pipeline, offload, capture.vram_bytes)
+        apply_offload(pipeline, offload, device.torch_device, lambda _: nullcontext())
+
+    with recording, ExitStack() as stack:
+        if conditions.kernels == Kernels.USED:
+            # Before anything is recorded, device records included.
+            _tell(on_progress, "use kernels and libraries")
+            rehearse(folder, dtype, call, device.torch_device, prepare)
         recording.use_device(device)
         session = recording.session
         session.on_first_run = recording.note_pipeline
@@ -62,6 +78,7 @@ def profile_pipeline(
         session.register(pipeline)
         session.watch(pipeline)
         apply_offload(pipeline, offload, device.torch_device, session.setup)
+        stack.enter_context(establish_state(recording, pipeline, conditions, device.torch_device))
         with no_step_bar(pipeline):
             for _ in range(runs):
                 pipeline(**build_call(pipeline, folder, call, device.torch_device))
@@ -74,7 +91,11 @@ def _build_progress(name: str, on_progress: OnProgress | None) -> Callable[[int,
         return None
 
     def written(done_bytes: int, total_bytes: int) -> None:
-        phase = f"write {name}, {format_bytes(done_bytes)} of {format_bytes(total_bytes)}"
-        on_progress(Progress(NONE, phase, 0, 0))
+        _tell(on_progress, f"write {name}, {format_bytes(done_bytes)} of {format_bytes(total_bytes)}")
 
     return written
+
+
+def _tell(on_progress: OnProgress | None, phase: str) -> None:
+    if on_progress is not None:
+        on_progress(Progress(NONE, phase, 0, 0))

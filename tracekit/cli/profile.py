@@ -16,6 +16,7 @@ from tracekit.units import GIB
 
 if TYPE_CHECKING:
     from tracekit.api import CaptureOptions, Run
+    from tracekit.model import Conditions
     from tracekit.offload.options import OffloadOptions
     from tracekit.workload.call import CallOptions
 
@@ -73,6 +74,7 @@ def _profile_pipeline(ctx: click.Context, name: str, arguments: tuple[str, ...],
                 dtype=options["dtype"],
                 runs=options["runs"],
                 capture=_capture_options(options),
+                conditions=_conditions(options),
                 on_progress=on_progress,
                 on_recorded=recorded.append,
             )
@@ -142,6 +144,16 @@ def _capture_options(options: dict[str, Any]) -> CaptureOptions:
         activity=options["activity"],
         nvml=not options["no_nvml"],
         trace=not options["no_trace"],
+    )
+
+
+def _conditions(options: dict[str, Any]) -> Conditions:
+    from tracekit.model import Allocator, Conditions, Kernels, PageCache
+
+    return Conditions(
+        page_cache=PageCache(options["page_cache"]),
+        allocator=Allocator(options["allocator"]),
+        kernels=Kernels(options["kernels"]),
     )
 
 

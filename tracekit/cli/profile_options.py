@@ -10,6 +10,7 @@ import click
 
 from tracekit.cli import params
 from tracekit.cli.targets import Section, SectionOption
+from tracekit.model import Allocator, Kernels, PageCache
 from tracekit.offload.modes import AS_LOADED, GROUP_LEVELS, HOST_MEMORIES, RESIDENT_ORDERS, modes
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -18,6 +19,7 @@ CALL = Section("Pipeline call (not for scripts)", pipeline_only=True)
 OFFLOAD = Section("Offload (not for scripts)", pipeline_only=True)
 PARTIAL = Section("Offload mode partial", pipeline_only=True, mode="partial")
 GROUP = Section("Offload mode group", pipeline_only=True, mode="group")
+CONDITIONS = Section("State in which the first run begins (not for scripts)", pipeline_only=True)
 DEVICE = Section("Device")
 RECORDING = Section("Recording and output")
 
@@ -30,7 +32,7 @@ def _option(section: Section, *names: str, **settings: Any) -> Callable[[Any], A
 
 
 def _choice(section: Section, *names: str, among: Any, **settings: Any) -> Callable[[Any], Any]:
-    return _option(section, *names, type=click.Choice(list(among)), **settings)
+    return _option(section, *names, type=click.Choice([str(name) for name in among]), **settings)
 
 
 def _flag(section: Section, *names: str, **settings: Any) -> Callable[[Any], Any]:
@@ -69,6 +71,28 @@ _OPTIONS = (
     _flag(GROUP, "--record-stream", help="With --stream: let the allocator track it."),
     _flag(GROUP, "--low-cpu-mem", help="With --stream: pin at every onload, not all at set-up."),
     _option(GROUP, "--offload-to-disk", metavar="DIR", help="Keep offloaded groups as files in DIR, a new folder."),
+    _choice(
+        CONDITIONS,
+        "--page-cache",
+        among=PageCache,
+        default=PageCache.AS_IS.value,
+        help="Where mmapped weights are, set up after loading: on disk alone (evicted), in the page cache (cached), in "
+        "the page tables, too (mapped).",
+    ),
+    _choice(
+        CONDITIONS,
+        "--allocator",
+        among=Allocator,
+        default=Allocator.AS_IS.value,
+        help="With no-clearing, the device's empty_cache does nothing during the runs.",
+    ),
+    _choice(
+        CONDITIONS,
+        "--kernels",
+        among=Kernels,
+        default=Kernels.AS_IS.value,
+        help="With used, another instance of the pipeline runs one unrecorded step first.",
+    ),
     _option(DEVICE, "--device", metavar="NAME", default="auto", help="auto, cuda, cuda:N or emulated."),
     _option(DEVICE, "--vram", type=params.size, metavar="SIZE", help="Cap the device's memory: 12GB or 12GiB."),
     _option(
