@@ -17,6 +17,7 @@ COMMANDS = {
     "show": "Print the summary of a run.",
     "export": "Write a run's timeline for Perfetto.",
     "list": "List the built-in pipelines and the offload modes.",
+    "doctor": "Say what this machine can and cannot measure.",
     "checkpoint": "Save a built-in pipeline as an ordinary diffusers folder.",
 }
 """Each command's line in ``tracekit --help``, in display order; the command itself is tracekit.cli.<name>.command."""
