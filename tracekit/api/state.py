@@ -18,13 +18,15 @@ def establish_state(recording: Recording, pipeline: Any, wanted: Conditions, dev
 
     A state that could not be brought about is a warning; the manifest's conditions then say that it was not.
     """
-    found, state = Conditions(), wanted.page_cache
-    if state != PageCache.AS_IS:
-        from tracekit.capture.pagecache import establish
-        from tracekit.offload.weights import components
+    from tracekit.capture.pagecache import establish
+    from tracekit.offload.weights import components
 
-        with recording.session.setup(f"weights' pages: {state}"):
-            found = establish(components(pipeline).values(), state)
+    state = wanted.page_cache
+    as_is = state == PageCache.AS_IS
+    # Leaving the pages alone and looking at them is tracekit's own work; changing them is part of the set-up.
+    span = recording.recorder.own_work if as_is else recording.session.setup
+    with span(f"weights' pages: {state}"):
+        found = establish(components(pipeline).values(), state)
     recording.manifest.conditions = msgspec.structs.replace(found, allocator=wanted.allocator, kernels=wanted.kernels)
     if not found.established:
         recording.manifest.warnings.append(f"the page state asked for ({state}) is not established: {found.reason}")

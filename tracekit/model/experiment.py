@@ -121,6 +121,23 @@ class Experiment(msgspec.Struct, kw_only=True):
     runs: list[ArmRun]
 
 
+class TurnProgress(msgspec.Struct, kw_only=True, frozen=True):
+    """What a display is told when a turn begins (PLANNED) and when it has ended.
+
+    `number` counts turns from 1; `left_ns` is about how long the rest takes, this turn included when it begins (None:
+    nothing has ended yet that would tell).
+    """
+
+    number: int
+    turns: int
+    block: int
+    arm: str
+    outcome: Outcome
+    reason: str
+    wall_ns: int
+    left_ns: int | None
+
+
 class Window(StrEnum):
     """The stretch of a run that an effect is about."""
 
@@ -141,8 +158,8 @@ class Effect(msgspec.Struct, kw_only=True):
     """What a cause costs in one window: slow arm less fast arm, paired within blocks.
 
     `differences_ns` has one for each of `blocks`, signed. The interval is for the mean, 95%: Student's t below six
-    pairs, bootstrap from six on (`method`), None below two pairs. `share` is the mean against the slow arm's mean in
-    this window.
+    pairs, bootstrap from six on (`method`), None below two pairs. `share` is the mean against the mean of this window
+    in the baseline (of the slow arm where there is no baseline).
     """
 
     window: Window

@@ -1,0 +1,81 @@
+"""Run one arm in a fresh process, and tell how it ended."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from tracekit.model.experiment import ArmRun, Outcome
+from tracekit.model.summary import Summary
+
+GRACE_S = 10
+"""How long an interrupted child may take to close its run folder."""
+
+
+def run_arm(turn: ArmRun, words: Sequence[str], folder: Path, launcher: Sequence[str] = ()) -> ArmRun:
+    """``tracekit profile WORDS`` into `folder`, its stderr into the log beside it; the turn as it ended.
+
+    A run folder that an interrupted call left there is replaced. `launcher` is a command that runs the one after it,
+    such as one that limits its memory. When this process is interrupted, the child is ended first.
+    """
+    log = folder.with_suffix(".log")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    profile = [sys.executable, "-m", "tracekit", "profile", *words]
+    command = [*launcher, *profile, "--output", str(folder), "--force", "--no-trace", "--json"]
+    start = time.monotonic_ns()
+    with log.open("w") as stderr:
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr)
+        try:
+            out, _ = child.communicate()
+        except BaseException:
+            _end(child)
+            raise
+    ended = ArmRun(block=turn.block, arm=turn.arm, wall_ns=time.monotonic_ns() - start)
+    summary = _summary(out)
+    if child.returncode or summary is None or not summary.complete:
+        ended.outcome, ended.reason = Outcome.FAILED, _why_failed(child.returncode, summary, log)
+    elif not summary.conditions.established:
+        ended.outcome, ended.reason = Outcome.VOID, summary.conditions.reason
+    else:
+        ended.outcome = Outcome.DONE
+    ended.summary = None if summary is None else small(summary)
+    return ended
+
+
+def small(summary: Summary) -> Summary:
+    """The summary without its modules, and with the components' transfers alone: what an experiment keeps."""
+    components = [row for row in summary.transfers if not row.parameter and "." not in row.fqn]
+    return msgspec.structs.replace(summary, modules=[], transfers=components)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Ask the child to end in order, and insist after a while."""
+    child.send_signal(signal.SIGINT)
+    try:
+        child.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def _summary(out: bytes) -> Summary | None:
+    try:
+        return msgspec.json.decode(out, type=Summary)
+    except msgspec.DecodeError:
+        return None
+
+
+def _why_failed(code: int, summary: Summary | None, log: Path) -> str:
+    """One line: what ended the pipeline, else the signal, else the last line that the process wrote."""
+    if summary is not None and summary.incomplete_reason:
+        return summary.incomplete_reason
+    if code < 0:
+        return f"ended by {signal.Signals(-code).name}: see {log}"
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1].removeprefix("tracekit: ") if lines else f"exit code {code}: see {log}"

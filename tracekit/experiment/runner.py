@@ -1,0 +1,143 @@
+"""Run a plan's turns one after another, keep what is finished, and go on later where it stopped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+
+import msgspec
+
+import tracekit
+from tracekit.errors import UsageError
+from tracekit.experiment.process import run_arm
+from tracekit.model.experiment import EXPERIMENT_NAME, ArmRun, Experiment, Outcome, Plan, TurnProgress
+from tracekit.render.files import write_file
+from tracekit.runfolder.experiments import is_experiment, read_experiment
+from tracekit.units import NS_PER_S
+from tracekit.workload.pipeline import find_folder
+
+OnTurn = Callable[[TurnProgress], None]
+
+
+def run_experiment(
+    plan: Plan,
+    folder: Path,
+    *,
+    resume: bool = False,
+    seconds: float | None = None,
+    launcher: Sequence[str] = (),
+    on_turn: OnTurn | None = None,
+    clock: Callable[[], int] = time.monotonic_ns,
+) -> Experiment:
+    """Run every turn that is not finished, each in a fresh process; the state is in the folder after each of them.
+
+    An arm that fails is recorded with its reason, and the others go on. Interrupted, it ends the running child, and
+    what is finished stays.
+
+    Args:
+        plan: What to run.
+        folder: The experiment's folder; ``block-N/<arm>`` in it are the arms' run folders, with a log beside each.
+        resume: Go on with the experiment that is there: its finished arms are kept, the others run (again).
+        seconds: Begin no turn that is not expected to end within so long from now.
+        launcher: A command that runs the one after it, put before each arm's.
+        on_turn: Told when a turn begins and ends.
+        clock: Nanoseconds, of a clock that never goes back.
+
+    Raises:
+        UsageError: the folder is taken, or holds another plan's experiment; no such pipeline.
+    """
+    experiment = _open(plan, folder, resume)
+    deadline = None if seconds is None else clock() + round(seconds * NS_PER_S)
+    find_folder(plan.workload)  # refused, or written, once and before the first arm
+    options = {arm.name: arm.options for arm in plan.arms}
+    save(experiment, folder)
+    for index, run in enumerate(experiment.runs):
+        if run.outcome == Outcome.DONE:
+            continue
+        if deadline is not None and clock() + (expected_ns(experiment.runs, [run]) or 0) > deadline:
+            break
+        _tell(on_turn, experiment, index, run)
+        words = [plan.workload, *plan.options, *options[run.arm]]
+        experiment.runs[index] = run_arm(run, words, folder / f"block-{run.block}" / run.arm, launcher)
+        save(experiment, folder)
+        _tell(on_turn, experiment, index, None)
+    return experiment
+
+
+def save(experiment: Experiment, folder: Path) -> None:
+    """Write ``experiment.json``, whole or not at all."""
+    data = msgspec.json.format(msgspec.json.encode(experiment), indent=1)
+    write_file(folder / EXPERIMENT_NAME, lambda stream: stream.write(data))
+
+
+def expected_ns(runs: Iterable[ArmRun], turns: Iterable[ArmRun]) -> int | None:
+    """About how long turns will take: as the arm's finished ones, else as all; None where none is finished."""
+    walls: dict[str, list[int]] = {}
+    for run in runs:
+        if run.wall_ns:
+            walls.setdefault(run.arm, []).append(run.wall_ns)
+    if not walls:
+        return None
+    every = median(wall for values in walls.values() for wall in values)
+    return round(sum(median(walls[turn.arm]) if turn.arm in walls else every for turn in turns))
+
+
+def _open(plan: Plan, folder: Path, resume: bool) -> Experiment:
+    if is_experiment(folder):
+        if not resume:
+            raise UsageError(
+                f"{folder} holds an experiment already: --resume goes on with it, or choose another --output"
+            )
+        found = read_experiment(folder)
+        _check_same(plan, found.plan, folder)
+        # What failed or is void is tried again: what stood in its way may be gone.
+        found.runs = [
+            run if run.outcome == Outcome.DONE else ArmRun(block=run.block, arm=run.arm) for run in found.runs
+        ]
+        return found
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"the output {folder} exists already and is no experiment: choose another --output")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make {folder}: {error.strerror or error}") from error
+    return Experiment(
+        tracekit_version=tracekit.__version__,
+        created=datetime.now().astimezone().isoformat(timespec="seconds"),
+        plan=plan,
+        runs=[ArmRun(block=turn.block, arm=turn.arm) for turn in plan.turns],
+    )
+
+
+def _check_same(plan: Plan, found: Plan, folder: Path) -> None:
+    for name in Plan.__struct_fields__:
+        asked, there = getattr(plan, name), getattr(found, name)
+        if asked != there:
+            detail = f" ({' '.join(map(str, there))})" if name == "options" else ""
+            raise UsageError(
+                f"the experiment in {folder} has other {name}{detail}: resume it with its own, "
+                "or choose another --output"
+            )
+
+
+def _tell(on_turn: OnTurn | None, experiment: Experiment, index: int, begun: ArmRun | None) -> None:
+    """Say that a turn begins (`begun`) or has ended."""
+    if on_turn is None:
+        return
+    run = begun or experiment.runs[index]
+    rest = [left for left in experiment.runs[index + (begun is None) :] if left.outcome != Outcome.DONE]
+    on_turn(
+        TurnProgress(
+            number=index + 1,
+            turns=len(experiment.runs),
+            block=run.block,
+            arm=run.arm,
+            outcome=Outcome.PLANNED if begun else run.outcome,
+            reason=run.reason,
+            wall_ns=run.wall_ns,
+            left_ns=expected_ns(experiment.runs, rest),
+        )
+    )
