@@ -11,8 +11,9 @@ from rich.console import Console
 from summaries import make_module, make_step, make_summary
 
 from tracekit.model import Summary
+from tracekit.render.blocks import WIDTH
 from tracekit.render.json import render_json
-from tracekit.render.terminal import WIDTH, cold_warm_lines, module_rows, render_summary, step_rows
+from tracekit.render.terminal import cold_warm_lines, module_rows, render_summary, step_rows
 
 
 def rendered(summary: Summary, **console: Any) -> str:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console, Group, RenderableType
-from rich.segment import Segment, SegmentLines
-from rich.table import Table
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 from tracekit.model import ColdWarm, ModuleRow, StepRow, Summary
+from tracekit.render.blocks import bullets, print_blocks, table, text_lines
 from tracekit.render.plaintext import shorten_left, visible
 from tracekit.units import DurationUnit, format_bytes, format_duration, format_memory, format_rate
 
-WIDTH = 80
 MAX_STEPS = 10
 MAX_MODULES = 8
 MAX_FQN = 32
@@ -26,24 +24,14 @@ def render_summary(summary: Summary, console: Console) -> None:
     """Print the summary within 80 columns; `console` decides where to, and whether in colour."""
     blocks: list[RenderableType] = [_head(summary), Text(visible(summary.verdict), style="bold")]
     if summary.steps:
-        blocks.append(_table(_COLUMNS, step_rows(summary.steps), _step_note(summary)))
+        blocks.append(table(_COLUMNS, step_rows(summary.steps), _step_note(summary)))
     if summary.cold_warm is not None:
-        blocks.append(_lines(cold_warm_lines(summary.cold_warm)))
+        blocks.append(text_lines(cold_warm_lines(summary.cold_warm)))
     if summary.modules:
-        blocks.append(_table(_MODULE_COLUMNS, module_rows(summary.modules), _module_note(summary.modules)))
-    blocks += [_bullets("warning", summary.warnings, "yellow")] if summary.warnings else []
-    blocks += [_bullets("try", summary.next_steps, "green")] if summary.next_steps else []
-    spaced = [part for block in blocks for part in (block, Text())]
-    options = console.options.update(width=min(WIDTH, console.width), highlight=False)
-    # Tables fill their cells with blanks: none at a line's end, where they only show when the text is copied.
-    lines = [_stripped(line) for line in console.render_lines(Group(*spaced[:-1]), options, pad=False)]
-    console.print(SegmentLines(lines, new_lines=True), end="")
-
-
-def _stripped(line: list[Segment]) -> list[Segment]:
-    while line and not line[-1].text.rstrip():
-        line = line[:-1]
-    return [*line[:-1], Segment(line[-1].text.rstrip(), line[-1].style)] if line else []
+        blocks.append(table(_MODULE_COLUMNS, module_rows(summary.modules), _module_note(summary.modules)))
+    blocks += [bullets("warning", summary.warnings, "yellow")] if summary.warnings else []
+    blocks += [bullets("try", summary.next_steps, "green")] if summary.next_steps else []
+    print_blocks(blocks, console)
 
 
 def step_rows(steps: Sequence[StepRow]) -> list[list[str]]:
@@ -124,25 +112,3 @@ def _head(summary: Summary) -> Text:
     if summary.peak_allocated_bytes is not None:
         facts.append(f"peak {format_memory(summary.peak_allocated_bytes)}")
     return head.append("\n" + ", ".join(facts), style="not bold dim default")
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], note: str) -> RenderableType:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for index, column in enumerate(columns):
-        table.add_column(Text(column, style="dim"), justify="right" if index else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return Group(table, Text(note, style="dim"))
-
-
-def _lines(lines: Sequence[str]) -> Text:
-    return Text("\n").join(Text(line) for line in lines)
-
-
-def _bullets(label: str, lines: Sequence[str], style: str) -> RenderableType:
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for line in lines:
-        table.add_row(Text(label, style=style), Text(visible(line)))
-    return table
