@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from statistics import median
-
 import numpy as np
 import pandas as pd
 
 from tracekit.analysis.activity import Activity
 from tracekit.analysis.advice import next_steps
+from tracekit.analysis.causes import CauseFinder
+from tracekit.analysis.ceilings import Ceilings, ceiling_rows
+from tracekit.analysis.coldwarm import cold_warm, transfer_rows
+from tracekit.analysis.copycosts import CopyCosts
+from tracekit.analysis.hostevidence import HostEvidence
 from tracekit.analysis.intervals import Coverage
 from tracekit.analysis.modules import module_rows
+from tracekit.analysis.paging import paging_evidence
+from tracekit.analysis.phases import PHASES
 from tracekit.analysis.trust import trust_warnings
 from tracekit.analysis.verdict import verdict
 from tracekit.model import (
     NONE,
-    ColdWarm,
     Direction,
     HostMemory,
+    Measure,
     Phase,
     PhaseRow,
     RunData,
@@ -35,7 +40,14 @@ def summarize(timeline: Timeline) -> Summary:
     activity = Activity.of(timeline)
     h2d = copies.loc[copies["direction"] == Direction.H2D, ["size_bytes", "host_memory"]]
     steps = _step_rows(timeline, activity)
-    phases = _phase_rows(timeline, activity)
+    windows = phase_windows(timeline)
+    phases = _phase_rows(timeline, activity, windows)
+    evidence = HostEvidence.of(copies, run.host_samples)
+    transfers = transfer_rows(timeline, evidence)
+    measured = ceiling_rows(run.calibration)
+    ceilings = Ceilings(measured)
+    costs = CopyCosts.of(timeline, evidence, ceilings)
+    causes = CauseFinder(timeline, costs, pinned_ceiling=ceilings.has(Measure.PINNED_H2D))
     summary = Summary(
         path=run.path,
         workload=manifest.workload,
@@ -57,8 +69,14 @@ def summarize(timeline: Timeline) -> Summary:
         peak_reserved_bytes=_peak(run, "reserved"),
         steps=steps,
         phases=phases,
-        cold_warm=_cold_warm(steps),
-        modules=module_rows(timeline, activity),
+        cold_warm=cold_warm(steps),
+        causes=causes.step_rows(),
+        phase_causes=causes.phase_rows(windows[windows["phase"] != Phase.DENOISE]),
+        paging=paging_evidence(timeline, evidence),
+        transfers=[*transfers.components, *transfers.modules, *transfers.parameters],
+        ceilings=measured,
+        conditions=manifest.conditions,
+        modules=module_rows(timeline, activity, transfers.modules),
         unattributed_copies=int((~copies["is_weight"] & (copies["span_id"] == NONE)).sum()),
         device_only_copies=int((copies["copy_id"] == NONE).sum()),
         warnings=[*manifest.warnings, *trust_warnings(timeline)],
@@ -87,27 +105,39 @@ def _step_rows(timeline: Timeline, activity: Activity) -> list[StepRow]:
     return rows
 
 
-def _phase_rows(timeline: Timeline, activity: Activity) -> list[PhaseRow]:
-    """Each run's phases that took any time."""
+def _phase_rows(timeline: Timeline, activity: Activity, windows: pd.DataFrame) -> list[PhaseRow]:
+    """Each run's phases that took any time or made copies."""
     amounts = _amounts(timeline.copies, "phase")
-    setup = _setup_times(timeline)
     rows = []
-    for run in timeline.runs.to_dict("records"):
-        run_index, start, end = int(run["run_index"]), run["start_ns"], run["end_ns"]
-        loop = (run["denoise_start_ns"], run["denoise_end_ns"]) if run["denoise_start_ns"] != NONE else (end, end)
-        windows = {
-            Phase.SETUP: _windows(setup[setup["run_index"] == run_index]),
-            Phase.ENCODE: _window(start, loop[0]),
-            Phase.DENOISE: _window(*loop),
-            Phase.DECODE: _window(loop[1], end),
-        }
-        for phase, window in windows.items():
+    for run_index in timeline.runs["run_index"].tolist():
+        own = windows[windows["run_index"] == run_index]
+        for phase in PHASES:
+            window = _windows(own[own["phase"] == phase])
             count, h2d, d2h = amounts.get((run_index, phase), (0, 0, 0))
             if window.total or count:
                 split = activity.split(window)
                 amount = {"copy_count": count, "h2d_bytes": h2d, "d2h_bytes": d2h}
                 rows.append(PhaseRow(run_index=run_index, phase=str(phase), **amount, **split))
     return rows
+
+
+def phase_windows(timeline: Timeline) -> pd.DataFrame:
+    """When each phase of each run went on: run_index, phase, start_ns, end_ns, disjoint within a phase.
+
+    Set-up is where its spans and the copies outside any run are; it may have several windows.
+    """
+    setup = _setup_times(timeline)
+    rows = []
+    for run in timeline.runs.to_dict("records"):
+        run_index, start, end = int(run["run_index"]), run["start_ns"], run["end_ns"]
+        loop = (run["denoise_start_ns"], run["denoise_end_ns"]) if run["denoise_start_ns"] != NONE else (end, end)
+        own = _windows(setup[setup["run_index"] == run_index])
+        rows += [(run_index, Phase.SETUP, *window) for window in zip(own.starts, own.ends, strict=True)]
+        bounds = ((Phase.ENCODE, start, loop[0]), (Phase.DENOISE, *loop), (Phase.DECODE, loop[1], end))
+        rows += [(run_index, *bound) for bound in bounds]
+    return pd.DataFrame(rows, columns=["run_index", "phase", "start_ns", "end_ns"]).astype(
+        {"run_index": np.int64, "start_ns": np.int64, "end_ns": np.int64}
+    )
 
 
 def _setup_times(timeline: Timeline) -> pd.DataFrame:
@@ -132,25 +162,6 @@ def _bytes_by_memory(h2d: pd.DataFrame) -> dict[str, int]:
     return {str(memory): int(sums[memory]) for memory in HostMemory if sums.get(memory, 0)}
 
 
-def _cold_warm(steps: list[StepRow]) -> ColdWarm | None:
-    own = [step for step in steps if step.run_index == steps[0].run_index]
-    if not own:
-        return None
-    first, later = own[0], own[1:]
-    walls = [step.wall_ns for step in later]
-    return ColdWarm(
-        first_step_ns=first.wall_ns,
-        warm_step_ns=round(median(walls)) if later else None,
-        warm_min_ns=min(walls, default=None),
-        warm_max_ns=max(walls, default=None),
-        warm_samples=len(later),
-        first_copy_ns=first.copy_ns,
-        warm_copy_ns=round(median(step.copy_ns for step in later)) if later else None,
-        first_h2d_bytes=first.h2d_bytes,
-        warm_h2d_bytes=round(median(step.h2d_bytes for step in later)) if later else None,
-    )
-
-
 def _peak(run: RunData, what: str) -> int | None:
     """The largest sample of the device's memory, or the peak that the device itself kept."""
     series = {f"device_{what}_bytes", f"device_peak_{what}_bytes"}
@@ -160,7 +171,3 @@ def _peak(run: RunData, what: str) -> int | None:
 
 def _windows(rows: pd.DataFrame) -> Coverage:
     return Coverage.of(rows["start_ns"].to_numpy(np.int64), rows["end_ns"].to_numpy(np.int64))
-
-
-def _window(start_ns: int, end_ns: int) -> Coverage:
-    return Coverage.of(np.array([start_ns]), np.array([end_ns]))

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tracekit.analysis.hostevidence import HostEvidence
 from tracekit.analysis.intervals import Times
 from tracekit.analysis.launches import Launches, LaunchFinder
 from tracekit.analysis.phases import PHASES, Phases
@@ -36,6 +37,7 @@ def describe_copies(run: RunData, phases: Phases, tree: SpanTree, finder: Launch
     copies["run_index"] = index
     copies["is_weight"] = (copies["fqn"] != "").to_numpy()
     copies["first"] = _first_onloads(copies)
+    copies["paged"] = HostEvidence.of(copies, run.host_samples).paged
     copies["phase"] = text_column(phases.phases_at(index, start), PHASES)
     copies["step_index"] = phases.steps_at(index, start)
     return copies

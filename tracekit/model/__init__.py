@@ -10,13 +10,14 @@ from tracekit.model.manifest import (
     Manifest,
     OffloadInfo,
 )
-from tracekit.model.rundata import Progress, RunData, Sink, Timeline
+from tracekit.model.rundata import Progress, RowBuffer, RunData, Sink, Timeline
 from tracekit.model.summary import (
     CauseRow,
     CeilingRow,
     ColdWarm,
     ModuleRow,
     PagingEvidence,
+    PhaseCauseRow,
     PhaseRow,
     StepRow,
     Summary,
@@ -80,8 +81,10 @@ __all__ = [
     "Paging",
     "PagingEvidence",
     "Phase",
+    "PhaseCauseRow",
     "PhaseRow",
     "Progress",
+    "RowBuffer",
     "RunData",
     "Sink",
     "SpanKind",

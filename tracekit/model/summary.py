@@ -52,13 +52,29 @@ class PhaseRow(msgspec.Struct, kw_only=True):
 
 
 class CauseRow(msgspec.Struct, kw_only=True):
-    """One cause's share of one step. Of each step, the rows add up to its wall time exactly; none is negative."""
+    """One cause's share of one step. Of each step, the rows add up to its wall time exactly; none is negative.
+
+    Causes without a share have no row, but for ``unattributed``, which every step has. `reason` says what an inferred
+    figure rests on.
+    """
 
     run_index: int
     step_index: int
     cause: Cause
     duration_ns: int
     evidence: Evidence
+    reason: str = ""
+
+
+class PhaseCauseRow(msgspec.Struct, kw_only=True):
+    """One cause's share of one phase of one run, as a `CauseRow`'s: the rows of a phase add up to its wall time."""
+
+    run_index: int
+    phase: str
+    cause: Cause
+    duration_ns: int
+    evidence: Evidence
+    reason: str = ""
 
 
 class TransferRow(msgspec.Struct, kw_only=True):
@@ -67,7 +83,9 @@ class TransferRow(msgspec.Struct, kw_only=True):
     `parameter` is empty in a module's row, and `fqn` is the component's name in a component's. Cold is the first onload
     in the process: `first_ns`, of which `first_paged` says whether any of it paged, `first_read_bytes` what came from
     disk (None: not probed). Warm figures are of later onloads that did not page: median, 25th and 75th percentile; all
-    None, and `excess_ns` (first less warm median) with them, where there is no warm sample.
+    None, and `excess_ns` (first less warm median) with them, where there is no warm sample. An onload's time is the
+    sum of its copies' durations; GB/s is `weight_bytes` over it. The module's n-th onload is the n-th copy of each of
+    its parameters; one that brought less than the first is no sample.
     """
 
     fqn: str
@@ -115,8 +133,8 @@ class CeilingRow(msgspec.Struct, kw_only=True):
 class ModuleRow(msgspec.Struct, kw_only=True):
     """One module whose weights were copied to the device.
 
-    `first_ns` is the copy time of its first onload in the process, `warm_ns` the median of the later ones (None: it
-    was onloaded once, so there is no warm sample). `exposed_ns` sums its copies' time with no kernel beside it.
+    `first_ns` is the copy time of its first onload in the process, `warm_ns` the median of the later ones that did not
+    page (None: no warm sample), as in its `TransferRow`. `exposed_ns` sums its copies' time with no kernel beside it.
     """
 
     fqn: str
@@ -155,7 +173,8 @@ class Summary(msgspec.Struct, kw_only=True):
     ``emulated`` compute is unknown and shown as 0. `total_ns` reaches from the first span to the last.
     `h2d_bytes_by_memory` splits h2d_bytes by HostMemory. `causes` are empty where the device's record is missing.
     `transfers` has components first, then modules, then parameters, each by excess. `unattributed_copies` are
-    neither a weight's nor inside any span; `device_only_copies` were seen by the device's record alone.
+    neither a weight's nor inside any span; `device_only_copies` were seen by the device's record alone. `phase_causes`
+    are of the phases other than denoise, whose causes are its steps'.
     """
 
     path: str
@@ -180,6 +199,7 @@ class Summary(msgspec.Struct, kw_only=True):
     phases: list[PhaseRow]
     cold_warm: ColdWarm | None
     causes: list[CauseRow] = []
+    phase_causes: list[PhaseCauseRow] = []
     paging: PagingEvidence | None = None
     transfers: list[TransferRow] = []
     ceilings: list[CeilingRow] = []

@@ -1,0 +1,136 @@
+"""Say whether weights paged: when they were first onloaded, at later steps again, at every step, or never.
+
+Only weights that lived in a mapped file when they were copied can page. A step pages when what was missing from memory
+is more than a trace of what was probed in it: read-ahead and other programs move single pages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from tracekit.analysis.coldwarm import weight_onloads
+from tracekit.analysis.hostevidence import HostEvidence
+from tracekit.model import NONE, HostMemory, Paging, PagingEvidence, Timeline
+from tracekit.units import format_bytes
+
+_TRACE = 0.01
+"""Share of the probed bytes up to which what was missing counts as nothing."""
+_STEP = ["run_index", "step_index"]
+
+
+def paging_evidence(timeline: Timeline, evidence: HostEvidence) -> PagingEvidence | None:
+    """The verdict on paging; None where no weight was copied to the device."""
+    onloads = weight_onloads(timeline.copies)
+    mapped = onloads[(timeline.copies["host_memory"] == HostMemory.MMAP).to_numpy()[onloads]]
+    if len(onloads) == 0:
+        return None
+    seen = _Seen.of(timeline.copies, mapped, evidence)
+    paging, reason = seen.verdict()
+    first = seen.first.dropna(subset="resident")
+    weight = int(first["size"].sum())
+    return PagingEvidence(
+        paging=paging,
+        reason=reason,
+        mapped_bytes=int(
+            timeline.copies["size_bytes"].to_numpy()[mapped][timeline.copies["first"].to_numpy()[mapped]].sum()
+        ),
+        first_read_bytes=int(seen.first["read"].sum()),
+        later_read_bytes=int(seen.later["read"].sum()),
+        resident_before=float((first["resident"] * first["size"]).sum() / weight) if weight else None,
+        paged_steps=[(int(run), int(step)) for run, step in _paged(_by_step(seen.probed)).index if step != NONE],
+    )
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The onloads from mapped files: how many there were, and those of which the host's memory is known.
+
+    Frames have a row an onload: run_index, step_index, first, size, absent (bytes not in memory before it), read,
+    resident.
+    """
+
+    mapped: int
+    sampled: int
+    probed: pd.DataFrame
+    first: pd.DataFrame
+    later: pd.DataFrame
+
+    @classmethod
+    def of(
+        cls, copies: pd.DataFrame, mapped: np.ndarray[tuple[int], np.dtype[np.int64]], evidence: HostEvidence
+    ) -> _Seen:
+        """What is known of the copies at these positions."""
+        rows = mapped[evidence.known[mapped]]
+        size = copies["size_bytes"].to_numpy()
+        probed = copies.iloc[rows][[*_STEP, "first"]].assign(
+            size=size[rows],
+            absent=evidence.absent_bytes(size)[rows],
+            read=np.maximum(evidence.read_bytes[rows], 0),
+            resident=evidence.resident_before[rows],
+        )
+        sampled = int(evidence.sampled[mapped].sum())
+        return cls(len(mapped), sampled, probed, probed[probed["first"]], probed[~probed["first"]])
+
+    def verdict(self) -> tuple[Paging, str]:
+        """The verdict, and what it rests on in words."""
+        if not self.mapped:
+            return Paging.NEVER, "no weight lived in a mapped file when it was copied: paging does not apply"
+        if self.probed.empty:
+            tell = "the kernel does not tell which of their pages were in memory" if self.sampled else "none was probed"
+            return Paging.UNKNOWN, f"{self.mapped:,} copies came from mapped files, but {tell}"
+        units = self._later_units()
+        again = _paged(units)
+        steps = units[units.index.get_level_values("step_index") != NONE]
+        cold = self.first["absent"].sum() > _TRACE * self.first["size"].sum()
+        if cold and len(steps) and len(_paged(steps)) == len(steps):
+            each = format_bytes(steps["absent"].mean())
+            return Paging.ALWAYS, (
+                f"{_all_of(len(steps))} found weights missing from memory again ({each} a step): "
+                "the page cache does not hold them from one step to the next"
+            )
+        if len(again):
+            missing = format_bytes(again["absent"].sum())
+            return Paging.LATER, (
+                f"{_named(again)} found {missing} of weights missing from memory again, though others did not: "
+                "something evicted them"
+            )
+        if cold:
+            return Paging.COLD_ONLY, self._cold_reason(len(steps))
+        return Paging.NEVER, "every page of the weights that were probed was in memory before its copy"
+
+    def _later_units(self) -> pd.DataFrame:
+        """Bytes by step (outside steps: by run) of later onloads; not of a step that is mostly first onloads."""
+        units = _by_step(self.later)
+        first = _by_step(self.first)["size"].reindex(units.index, fill_value=0)
+        return units[units["size"] > first]
+
+    def _cold_reason(self, later_steps: int) -> str:
+        missing = (
+            f"{format_bytes(self.first['absent'].sum())} of weights were missing from memory at their first onload"
+        )
+        if self.later.empty:
+            return f"{missing}; no later onload was probed"
+        return f"{missing}, none at later ones ({later_steps} later steps probed)"
+
+
+def _by_step(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.groupby(_STEP)[["size", "absent"]].sum()
+
+
+def _paged(units: pd.DataFrame) -> pd.DataFrame:
+    return units[units["absent"] > _TRACE * units["size"]]
+
+
+def _all_of(steps: int) -> str:
+    return "the one later step" if steps == 1 else f"each of {steps} later steps"
+
+
+def _named(units: pd.DataFrame) -> str:
+    """Which steps, or how many; of onloads outside steps, the run."""
+    run, step = units.index[0]
+    if len(units) > 1:
+        return f"{len(units)} later steps or phases"
+    return f"run {run + 1}, outside its steps," if step == NONE else f"step {step + 1} of run {run + 1}"
