@@ -62,7 +62,11 @@ class HostMemoryMap:
         return source
 
     def locate(self, address: int) -> HostSource:
-        """What the mapping at `address` is. Private writable file mappings count as mmap until written to."""
+        """What the mapping at `address` is.
+
+        A weight edited in place in its private mapping still counts as mmap: what was written to is copied page by
+        page, and the map does not tell. Only residency does (see `residency`).
+        """
         if not self.available:
             return UNKNOWN
         found = self._region(address)

@@ -1,132 +1,129 @@
 """Measure around a weight's copy what its host memory cost: residency before, disk reads and page faults during.
 
-Nothing here touches a page of the weight. mincore(2) tells which pages of a mapping are in the page cache;
-/proc/self/io counts what was read from disk, getrusage(2) the process's faults, /proc/pressure/io the time that the
-machine stalled on I/O (PSI, "some"). The counters are the process's, since torch copies with several threads; PSI is
-the machine's.
+Nothing here touches a page of the weight. Residency is of the weight's own pages (see `residency`); /proc/self/io
+counts what the process had read from disk, getrusage(2) its page faults, both for all its threads, since torch copies
+with several; /proc/pressure/io is the time that the machine stalled on I/O (PSI, "some").
+
+A weight's first copy is probed in full. Once it was seen fully resident, its copies are only watched: the bytes that
+the process read from disk are counted across each, for 6 us, and every so often comes a full probe. A weight that was
+put out of memory shows in these bytes, and from then on every weight is probed in full again until it is seen resident.
 """
 
 from __future__ import annotations
 
-import ctypes
+import math
 import os
 import resource
-from collections.abc import Callable
+import sys
 from typing import NamedTuple
 
 import torch
 
 from tracekit.capture.hostmemory import HostMemoryMap
 from tracekit.capture.recorder import Recorder
+from tracekit.capture.residency import Residency
 from tracekit.model import HOST_SAMPLES, NONE, HostMemory
 
 MIN_BYTES = 64 * 1024
 """Smaller weights are not probed: the probe would cost more than their copy."""
+SETTLED_NS = 1_000_000_000
+"""Read-ahead that was begun this long ago has ended."""
 WARM_INTERVAL = 16
-"""Once a weight was seen fully resident, only every so many of its copies are probed again."""
+"""Once a weight was seen fully resident, only every so many of its copies are probed in full again."""
 
-_PAGE = os.sysconf("SC_PAGESIZE")
+_UNKNOWN = math.nan
+_PROBED = frozenset({HostMemory.MMAP, HostMemory.ANONYMOUS})  # page-locked memory is never paged
 
 
 class Sample(NamedTuple):
-    """The counters just before a copy."""
+    """The counters just before a copy; `faults` (major, minor) and `io_stall_us` of a full probe alone."""
 
-    address: int
     resident: float
     read_bytes: int
-    major_faults: int
-    minor_faults: int
+    faults: tuple[int, int] | None
     io_stall_us: int
 
 
 class HostProbe:
-    """Writes host_samples rows for weights that still live in a mapped file."""
+    """Writes a host_samples row for each copy of a weight in pageable memory."""
 
     def __init__(self, recorder: Recorder, memory: HostMemoryMap) -> None:
         self._recorder = recorder
         self._memory = memory
-        self._mincore = _load_mincore()
+        self._residency = Residency()
         self._io = _open("/proc/self/io")
         self._pressure = _open("/proc/pressure/io")
-        self._warm: dict[int, int] = {}
-        self._writable: dict[str, bool] = {}
-        self._vector = ctypes.create_string_buffer(1 << 16)
+        self._pack, self._extend = recorder.sink.raw(HOST_SAMPLES)
+        self._watched: dict[int, int] = {}  # by address: copies until the next full probe
+        self._last_read = (NONE, 0)  # the bytes read, and when they were last seen to have grown
+
+    def missing(self) -> list[str]:
+        """What this system does not tell, a line each."""
+        if sys.platform != "linux":
+            return [f"no host-memory evidence on {sys.platform}: what backs a weight and whether it paged is unknown"]
+        lacking = {"bytes read from disk (/proc/self/io)": self._io, "I/O stall (/proc/pressure/io)": self._pressure}
+        return [f"the system does not tell: {what}" for what, source in lacking.items() if source is None]
+
+    def untold(self) -> list[str]:
+        """Files whose residency the kernel did not tell, a line each."""
+        return [
+            f"residency of {path} is unknown: it is another user's file, or gone" for path in self._residency.untold
+        ]
 
     def before(self, source: torch.Tensor) -> Sample | None:
         """The counters now, or None when this copy is not worth a probe; `source` has at least `MIN_BYTES`."""
         address = source.data_ptr()
-        skips = self._warm.get(address, 0)
-        if skips:
-            self._warm[address] = skips - 1
-            return None
-        place = self._memory.locate(address)
-        if place.kind is not HostMemory.MMAP:
+        place = self._memory.found.get(address) or self._memory.describe(source)
+        if place.kind not in _PROBED:
             return None
         start = self._recorder.clock()
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        sample = Sample(
-            address,
-            self._resident(address, source.nbytes) if self._told(place.path) else float("nan"),
-            self._read_bytes(),
-            usage.ru_majflt,
-            usage.ru_minflt,
-            self._stall_us(),
-        )
+        read_bytes = self._read_bytes()
+        if read_bytes != self._last_read[0]:
+            self._last_read = (read_bytes, start)
+        left = self._watched.get(address, 0)
+        # Watching needs the bytes read: without them every copy is probed.
+        if left and self._io is not None:
+            self._watched[address] = left - 1
+            sample = Sample(_UNKNOWN, read_bytes, None, NONE)
+        else:
+            resident = _UNKNOWN
+            if place.kind is HostMemory.MMAP:
+                settled = start - self._last_read[1] > SETTLED_NS
+                resident = self._residency.share(address, source.nbytes, place.path, place.offset, settled=settled)
+            if resident == 1 or place.kind is HostMemory.ANONYMOUS:
+                self._watched[address] = WARM_INTERVAL - 1
+            sample = Sample(resident, read_bytes, _faults(), self._stall_us())
         self._recorder.add_overhead("host probe", self._recorder.clock() - start)
         return sample
 
     def after(self, copy_id: int, sample: Sample) -> None:
         """Write what changed across the copy."""
         start = self._recorder.clock()
-        usage = resource.getrusage(resource.RUSAGE_SELF)
         read = _difference(self._read_bytes(), sample.read_bytes)
-        stall = _difference(self._stall_us(), sample.io_stall_us)
-        self._recorder.sink.append(
-            HOST_SAMPLES,
-            copy_id,
-            sample.resident,
-            read,
-            usage.ru_majflt - sample.major_faults,
-            usage.ru_minflt - sample.minor_faults,
-            stall if stall == NONE else stall * 1000,
-        )
-        if sample.resident == 1.0:
-            self._warm[sample.address] = WARM_INTERVAL - 1
+        major = minor = stall_ns = NONE
+        if sample.faults is not None:
+            now = _faults()
+            major, minor = now[0] - sample.faults[0], now[1] - sample.faults[1]
+            stall_us = _difference(self._stall_us(), sample.io_stall_us)
+            stall_ns = NONE if stall_us == NONE else stall_us * 1000
+        elif read > 0:
+            self._watched.clear()
+        self._extend(self._pack(copy_id, sample.resident, read, major, minor, stall_ns))
         self._recorder.add_overhead("host probe", self._recorder.clock() - start)
 
     def close(self) -> None:
-        """Give the open counter files back."""
+        """Give the open files back."""
+        self._residency.close()
         for descriptor in (self._io, self._pressure):
             if descriptor is not None:
                 os.close(descriptor)
         self._io = self._pressure = None
 
-    def _told(self, path: str) -> bool:
-        """Whether mincore says the truth of a file: to anyone who may not write to it, it calls every page resident."""
-        if path not in self._writable:
-            self._writable[path] = os.access(path, os.W_OK)
-        return self._writable[path]
-
-    def _resident(self, address: int, size_bytes: int) -> float:
-        """Share of the pages under a byte range that are in the page cache; NaN when the kernel does not tell."""
-        if self._mincore is None:
-            return float("nan")
-        first = address - address % _PAGE
-        pages = -(-(address + size_bytes - first) // _PAGE)
-        if pages > len(self._vector):
-            self._vector = ctypes.create_string_buffer(pages)
-        if self._mincore(first, pages * _PAGE, self._vector) != 0:
-            return float("nan")
-        # Bit 0 of each byte tells residency; the kernel keeps the other bits zero (mincore(2)).
-        return 1 - self._vector.raw[:pages].count(0) / pages
-
     def _read_bytes(self) -> int:
         if self._io is None:
             return NONE
-        for line in os.pread(self._io, 512, 0).splitlines():
-            if line.startswith(b"read_bytes:"):
-                return int(line[11:])
-        return NONE
+        _, _, value = os.pread(self._io, 512, 0).partition(b"\nread_bytes: ")
+        return int(value[: value.index(b"\n")])
 
     def _stall_us(self) -> int:
         if self._pressure is None:
@@ -135,21 +132,24 @@ class HostProbe:
         return int(total.split(b"\n", 1)[0]) if total else NONE
 
 
+def _faults() -> tuple[int, int]:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_majflt, usage.ru_minflt
+
+
 def _difference(now: int, then: int) -> int:
     return NONE if NONE in (now, then) else now - then
 
 
-def _load_mincore() -> Callable[..., int] | None:
-    try:
-        mincore: Callable[..., int] = ctypes.CDLL(None, use_errno=True).mincore
-    except (OSError, AttributeError):
-        return None
-    mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]  # type: ignore[attr-defined]
-    return mincore
-
-
 def _open(path: str) -> int | None:
+    """A descriptor to read the file from again and again; None where it is not there or says nothing."""
     try:
-        return os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
+    try:
+        os.pread(descriptor, 1, 0)  # a kernel without PSI accounting opens the file, and refuses the reading
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor

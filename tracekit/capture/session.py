@@ -72,6 +72,7 @@ class Session:
         self._memory = HostMemoryMap()
         self._registry = ModuleRegistry(recorder.sink, self._memory)
         self._probe = HostProbe(recorder, self._memory) if probe_host else None
+        self.seen.warnings += self._probe.missing() if self._probe is not None else []
         self._copies = CopyRecorder(recorder, self._registry, self._memory, self._probe)
         self._onloads = OnloadRecorder(recorder, self._registry)
         self._pipelines = PipelineRecorder(self._patches, recorder, self._registry, self)
@@ -137,6 +138,7 @@ class Session:
             )
         self._each("close")
         if self._probe is not None:
+            self.seen.warnings += self._probe.untold()
             self._probe.close()
 
     @contextlib.contextmanager
