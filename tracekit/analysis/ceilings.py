@@ -53,6 +53,11 @@ class Ceilings:
         """
         return _at_rates(self._rows[measure], size_bytes, [row.median_ns for row in self._rows[measure]])
 
+    def to_device_ns(self, size_bytes: Times) -> Nanoseconds:
+        """How long these sizes take to the device at best: pinned, else (the emulated device) pageable; else NaN."""
+        best = Measure.PINNED_H2D if self.has(Measure.PINNED_H2D) else Measure.PAGEABLE_H2D
+        return self.median_ns(best, size_bytes)
+
     def fastest_ns(self, measure: Measure, size_bytes: Times) -> Nanoseconds:
         """How long these sizes take at the fastest sample's rate; NaN where it was not measured."""
         return _at_rates(self._rows[measure], size_bytes, [row.min_ns for row in self._rows[measure]])

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tracekit.analysis.ceilings import Ceilings
 from tracekit.analysis.hostevidence import HostEvidence
 from tracekit.analysis.intervals import Times
-from tracekit.model import ColdWarm, Direction, StepRow, Timeline, TransferRow
+from tracekit.model import ColdWarm, Direction, PagingEvidence, StepRow, Timeline, TransferRow
 from tracekit.model.text import codes_and_texts, row_numbers
+from tracekit.model.typical import warm_steps
 
 _QUARTILES = (0.25, 0.5, 0.75)
 _WHOLE = 0.99
@@ -42,7 +44,7 @@ def onload_numbers(copies: pd.DataFrame) -> tuple[Times, Times]:
     return weight, pd.Series(weight).groupby(weight).cumcount().to_numpy().astype(np.int64)
 
 
-def transfer_rows(timeline: Timeline, evidence: HostEvidence) -> Transfers:
+def transfer_rows(timeline: Timeline, evidence: HostEvidence, ceilings: Ceilings) -> Transfers:
     """The onloads of every weight, of modules' weights together, and of components'."""
     rows = weight_onloads(timeline.copies)
     copies = timeline.copies.iloc[rows]
@@ -58,6 +60,7 @@ def transfer_rows(timeline: Timeline, evidence: HostEvidence) -> Transfers:
             "paged": copies["paged"].to_numpy(),
             "read": np.where(known, evidence.read_bytes[rows], 0),
             "known": known,
+            "ceiling": ceilings.to_device_ns(copies["size_bytes"].to_numpy()),
         }
     )
     of_parts = [name.partition(".")[0] for name in names]
@@ -72,12 +75,12 @@ def transfer_rows(timeline: Timeline, evidence: HostEvidence) -> Transfers:
     )
 
 
-def cold_warm(steps: list[StepRow]) -> ColdWarm | None:
-    """Step 1 of the first run against its later steps."""
+def cold_warm(steps: list[StepRow], paging: PagingEvidence | None) -> ColdWarm | None:
+    """Step 1 of the first run against its warm steps."""
     own = [step for step in steps if step.run_index == steps[0].run_index]
     if not own:
         return None
-    first, later = own[0], own[1:]
+    first, later = own[0], warm_steps(own, paging)
     walls = [step.wall_ns for step in later]
     return ColdWarm(
         first_step_ns=first.wall_ns,
@@ -94,12 +97,14 @@ def cold_warm(steps: list[StepRow]) -> ColdWarm | None:
 
 def _rows(each: pd.DataFrame, unit: Times, labels: list[tuple[str, str]]) -> list[TransferRow]:
     """A row for each unit that was onloaded; `unit` says whose each copy is, as a position in `labels`."""
-    onloads = (
-        each.assign(unit=unit)
-        .groupby(["unit", "onload"], as_index=False)
-        .agg(
-            size=("size", "sum"), ns=("ns", "sum"), paged=("paged", "any"), read=("read", "sum"), known=("known", "any")
-        )
+    grouped = each.assign(unit=unit).groupby(["unit", "onload"], as_index=False)
+    onloads = grouped.agg(
+        size=("size", "sum"),
+        ns=("ns", "sum"),
+        paged=("paged", "any"),
+        read=("read", "sum"),
+        known=("known", "any"),
+        ceiling=("ceiling", "sum"),
     )
     first = onloads[onloads["onload"] == 0].set_index("unit")
     whole = onloads["size"] >= _WHOLE * first["size"].reindex(onloads["unit"]).to_numpy()
@@ -128,6 +133,7 @@ def _row(label: tuple[str, str], row: dict[Any, Any]) -> TransferRow:
         warm_low_ns=low,
         warm_high_ns=high,
         excess_ns=None if middle is None else int(row["ns"]) - middle,
+        ceiling_ns=round(row["ceiling"]) or None,
     )
 
 

@@ -33,6 +33,7 @@ def module_rows(timeline: Timeline, activity: Activity, transfers: Sequence[Tran
             compute_ns=compute_ns.get(row.fqn, 0),
             first_ns=row.first_ns,
             warm_ns=row.warm_ns,
+            ceiling_ns=row.ceiling_ns,
         )
         for row in transfers
     ]

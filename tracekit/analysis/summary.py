@@ -39,13 +39,14 @@ def summarize(timeline: Timeline) -> Summary:
     manifest = run.manifest
     activity = Activity.of(timeline)
     h2d = copies.loc[copies["direction"] == Direction.H2D, ["size_bytes", "host_memory"]]
-    steps = _step_rows(timeline, activity)
+    measured = ceiling_rows(run.calibration)
+    ceilings = Ceilings(measured)
+    steps = _step_rows(timeline, activity, ceilings)
     windows = phase_windows(timeline)
     phases = _phase_rows(timeline, activity, windows)
     evidence = HostEvidence.of(copies, run.host_samples)
-    transfers = transfer_rows(timeline, evidence)
-    measured = ceiling_rows(run.calibration)
-    ceilings = Ceilings(measured)
+    transfers = transfer_rows(timeline, evidence, ceilings)
+    paging = paging_evidence(timeline, evidence)
     costs = CopyCosts.of(timeline, evidence, ceilings)
     causes = CauseFinder(timeline, costs, pinned_ceiling=ceilings.has(Measure.PINNED_H2D))
     summary = Summary(
@@ -69,17 +70,17 @@ def summarize(timeline: Timeline) -> Summary:
         peak_reserved_bytes=_peak(run, "reserved"),
         steps=steps,
         phases=phases,
-        cold_warm=cold_warm(steps),
+        cold_warm=cold_warm(steps, paging),
         causes=causes.step_rows(),
         phase_causes=causes.phase_rows(windows[windows["phase"] != Phase.DENOISE]),
-        paging=paging_evidence(timeline, evidence),
+        paging=paging,
         transfers=[*transfers.components, *transfers.modules, *transfers.parameters],
         ceilings=measured,
         conditions=manifest.conditions,
         modules=module_rows(timeline, activity, transfers.modules),
         unattributed_copies=int((~copies["is_weight"] & (copies["span_id"] == NONE)).sum()),
         device_only_copies=int((copies["copy_id"] == NONE).sum()),
-        warnings=[*manifest.warnings, *trust_warnings(timeline)],
+        warnings=[*manifest.warnings, *trust_warnings(timeline, ceilings)],
         next_steps=[],
     )
     summary.verdict = verdict(summary)
@@ -94,15 +95,27 @@ def weight_bytes(run: RunData) -> dict[str, int]:
     return {str(name): int(size) for name, size in sums.items()}
 
 
-def _step_rows(timeline: Timeline, activity: Activity) -> list[StepRow]:
+def _step_rows(timeline: Timeline, activity: Activity, ceilings: Ceilings) -> list[StepRow]:
     amounts = _amounts(timeline.copies, "step_index")
+    best = _ceiling_by_step(timeline.copies, ceilings)
     steps = timeline.steps
     splits = activity.splits(steps["start_ns"].to_numpy(), steps["end_ns"].to_numpy())
     rows = []
     for run, step, split in zip(steps["run_index"].tolist(), steps["step_index"].tolist(), splits, strict=True):
         count, h2d, d2h = amounts.get((run, step), (0, 0, 0))
-        rows.append(StepRow(run_index=run, step_index=step, copy_count=count, h2d_bytes=h2d, d2h_bytes=d2h, **split))
+        amount = {"copy_count": count, "h2d_bytes": h2d, "d2h_bytes": d2h}
+        rows.append(
+            StepRow(run_index=run, step_index=step, ceiling_ns=best.get((run, step)), **amount, **split),
+        )
     return rows
+
+
+def _ceiling_by_step(copies: pd.DataFrame, ceilings: Ceilings) -> dict[tuple[int, int], int]:
+    """What each step's copies to the device take at the ceiling of their size, where it was measured."""
+    h2d = copies.loc[copies["direction"] == Direction.H2D, ["run_index", "step_index", "size_bytes"]]
+    best = h2d.assign(ns=ceilings.to_device_ns(h2d["size_bytes"].to_numpy())).dropna()
+    sums = best.groupby(["run_index", "step_index"], as_index=False)["ns"].sum().to_dict("records")
+    return {(row["run_index"], row["step_index"]): round(row["ns"]) for row in sums}
 
 
 def _phase_rows(timeline: Timeline, activity: Activity, windows: pd.DataFrame) -> list[PhaseRow]:

@@ -14,7 +14,9 @@ class StepRow(msgspec.Struct, kw_only=True):
 
     `copy_ns` is time with at least one host/device copy under way (`h2d_ns`: to the device), `compute_ns` time with at
     least one kernel, `exposed_copy_ns` the part of copy_ns with no kernel beside it. `tracekit_ns` is the part of
-    rest_ns that was tracekit's own work. Counts and bytes are those of the copies that began in the step.
+    rest_ns that was tracekit's own work. Counts and bytes are those of the copies that began in the step. `ceiling_ns`
+    is what the bytes to the device take at this machine's ceiling, size by size (pinned; of the emulated device,
+    pageable; None: not measured): over h2d_ns it is the share of the ceiling that was reached.
     """
 
     run_index: int
@@ -29,6 +31,7 @@ class StepRow(msgspec.Struct, kw_only=True):
     compute_ns: int
     rest_ns: int
     tracekit_ns: int
+    ceiling_ns: int | None = None
 
 
 class PhaseRow(msgspec.Struct, kw_only=True):
@@ -85,7 +88,8 @@ class TransferRow(msgspec.Struct, kw_only=True):
     disk (None: not probed). Warm figures are of later onloads that did not page: median, 25th and 75th percentile; all
     None, and `excess_ns` (first less warm median) with them, where there is no warm sample. An onload's time is the
     sum of its copies' durations; GB/s is `weight_bytes` over it. The module's n-th onload is the n-th copy of each of
-    its parameters; one that brought less than the first is no sample.
+    its parameters; one that brought less than the first is no sample. `ceiling_ns` is what the first onload's bytes
+    take at the ceiling, as in a `StepRow`; over warm_ns it is the share of the ceiling that a warm onload reaches.
     """
 
     fqn: str
@@ -100,6 +104,7 @@ class TransferRow(msgspec.Struct, kw_only=True):
     warm_low_ns: int | None
     warm_high_ns: int | None
     excess_ns: int | None
+    ceiling_ns: int | None = None
 
 
 class PagingEvidence(msgspec.Struct, kw_only=True):
@@ -134,7 +139,8 @@ class ModuleRow(msgspec.Struct, kw_only=True):
     """One module whose weights were copied to the device.
 
     `first_ns` is the copy time of its first onload in the process, `warm_ns` the median of the later ones that did not
-    page (None: no warm sample), as in its `TransferRow`. `exposed_ns` sums its copies' time with no kernel beside it.
+    page (None: no warm sample), `ceiling_ns` what one takes at the ceiling, as in its `TransferRow`. `exposed_ns` sums
+    its copies' time with no kernel beside it.
     """
 
     fqn: str
@@ -146,13 +152,15 @@ class ModuleRow(msgspec.Struct, kw_only=True):
     compute_ns: int
     first_ns: int
     warm_ns: int | None
+    ceiling_ns: int | None = None
 
 
 class ColdWarm(msgspec.Struct, kw_only=True):
     """Step 1 against the later steps of the first run.
 
     Warm figures are medians over `warm_samples` later steps, `warm_min_ns` and `warm_max_ns` the fastest and slowest
-    of them; all are None without a later step.
+    of them; all are None without a later step. Later steps that paged are left out, unless each of them did: then the
+    run is always paging, and none is warm.
     """
 
     first_step_ns: int
