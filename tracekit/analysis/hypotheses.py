@@ -165,7 +165,8 @@ def _named(row: HypothesisRow) -> str:
     mean = row.effects[0].mean_ns
     if mean is None or row.verdict == Verdict.CANNOT_TELL:
         return row.hypothesis
-    return f"{row.hypothesis} ({format_duration(mean)})"
+    share = "" if row.excess_share is None else f", {row.excess_share:.0%} of the difference"
+    return f"{row.hypothesis} ({format_duration(mean)}{share})"
 
 
 def _warnings(experiment: Experiment) -> list[str]:

@@ -1,9 +1,10 @@
 """What Python users and every command call: profile something, load a run folder, look at it."""
 
 from tracekit.api.context import profile
+from tracekit.api.experiment import load_experiment
 from tracekit.api.options import CaptureOptions
 from tracekit.api.pipeline import profile_pipeline
 from tracekit.api.run import Run, load
 from tracekit.api.script import profile_script
 
-__all__ = ["CaptureOptions", "Run", "load", "profile", "profile_pipeline", "profile_script"]
+__all__ = ["CaptureOptions", "Run", "load", "load_experiment", "profile", "profile_pipeline", "profile_script"]

@@ -14,7 +14,9 @@ from tracekit.errors import ExitCode, TracekitError
 
 COMMANDS = {
     "profile": "Profile a pipeline or your own script.",
+    "experiment": "Change one thing at a time, and say what causes a slow first step.",
     "show": "Print the summary of a run.",
+    "open": "Open a run's timeline or report in the browser, offline.",
     "export": "Write a run's timeline for Perfetto.",
     "list": "List the built-in pipelines and the offload modes.",
     "doctor": "Say what this machine can and cannot measure.",

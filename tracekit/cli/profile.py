@@ -10,7 +10,7 @@ from tracekit.cli import catalogue
 from tracekit.cli.output import console, next_command, note, with_size
 from tracekit.cli.profile_options import profile_options
 from tracekit.cli.scripts import is_scripts_own, report_end
-from tracekit.cli.targets import TargetCommand, complete_target, given_options, names_script
+from tracekit.cli.targets import TargetCommand, check_mode, complete_target, given_options, names_script
 from tracekit.errors import UsageError
 from tracekit.units import GIB
 
@@ -57,9 +57,7 @@ def command(ctx: click.Context, /, target: str, arguments: tuple[str, ...], **op
 def _profile_pipeline(ctx: click.Context, name: str, arguments: tuple[str, ...], options: dict[str, Any]) -> int:
     if arguments:
         raise UsageError(f"unexpected argument {arguments[0]!r} beside the pipeline {name}")
-    for given in given_options(ctx):
-        if given.section.mode not in ("", options["mode"]):
-            raise UsageError(f"{given.opts[0]} belongs to --offload {given.section.mode}, not to {options['mode']}")
+    check_mode(ctx, options["mode"])
     from tracekit import api
     from tracekit.render.json import render_json
     from tracekit.render.progress import live_progress

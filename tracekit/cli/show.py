@@ -1,4 +1,4 @@
-"""``tracekit show``: the summary of a run, for people or as JSON."""
+"""``tracekit show``: the summary of a run or of an experiment, for people or as JSON."""
 
 from __future__ import annotations
 
@@ -13,11 +13,18 @@ from tracekit.cli.output import console, next_command, note
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, and nothing else.")
 def command(run: Path, as_json: bool) -> None:
-    """Print the summary of RUN, a run folder: verdict, steps, cold against warm, modules, what to do."""
+    """Print the summary of RUN, a run folder: verdict, steps, cold against warm, modules, what to do.
+
+    Of an experiment's folder: the verdict on each hypothesis, every difference, the arms.
+    """
     from tracekit import api
     from tracekit.render.json import render_json
     from tracekit.render.terminal import render_summary
+    from tracekit.runfolder.experiments import is_experiment
 
+    if is_experiment(run):
+        _show_experiment(run, as_json)
+        return
     summary = api.load(run).summary()
     if as_json:
         click.echo(render_json(summary))
@@ -25,3 +32,22 @@ def command(run: Path, as_json: bool) -> None:
     render_summary(summary, console(stderr=False))
     note("")
     next_command("tracekit", "export", run)
+
+
+def _show_experiment(folder: Path, as_json: bool) -> None:
+    from tracekit import api
+    from tracekit.experiment import summarize_experiment
+    from tracekit.model.experiment import Outcome
+    from tracekit.render.experiment import render_experiment
+    from tracekit.render.json import render_json
+
+    experiment = api.load_experiment(folder)
+    summary = summarize_experiment(experiment)
+    if as_json:
+        click.echo(render_json(summary))
+        return
+    render_experiment(summary, console(stderr=False))
+    done = next((run for run in experiment.runs if run.outcome == Outcome.DONE), None)
+    if done is not None:
+        note("")
+        next_command("tracekit", "show", folder / f"block-{done.block}" / done.arm)

@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
+from tracekit.errors import UsageError
 from tracekit.workload.synthetic import PREFIX, SYNTHETIC
 
 
@@ -35,20 +36,8 @@ class SectionOption(click.Option):
         self.section = section
 
 
-class TargetCommand(click.Command):
-    """A command whose options may stand around a pipeline's name, but only before a script's.
-
-    What follows a script's name is the script's, `--help` and ``--`` included.
-    """
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Find the target first, then read the options around it, or before it alone."""
-        ctx.allow_interspersed_args = False
-        values, _, _ = self.make_parser(ctx).parse_args(list(args))
-        target = values.get("target")
-        is_script = bool(values.get("as_module")) or (isinstance(target, str) and names_script(target))
-        ctx.allow_interspersed_args = not is_script
-        return super().parse_args(ctx, args)
+class SectionedCommand(click.Command):
+    """A command whose help text has its options under their sections' headings."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options under their sections' headings."""
@@ -63,6 +52,22 @@ class TargetCommand(click.Command):
                 formatter.write_dl(records)
 
 
+class TargetCommand(SectionedCommand):
+    """A command whose options may stand around a pipeline's name, but only before a script's.
+
+    What follows a script's name is the script's, `--help` and ``--`` included.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Find the target first, then read the options around it, or before it alone."""
+        ctx.allow_interspersed_args = False
+        values, _, _ = self.make_parser(ctx).parse_args(list(args))
+        target = values.get("target")
+        is_script = bool(values.get("as_module")) or (isinstance(target, str) and names_script(target))
+        ctx.allow_interspersed_args = not is_script
+        return super().parse_args(ctx, args)
+
+
 def names_script(target: str) -> bool:
     """Whether the target is a Python file; one that does not exist is still no pipeline."""
     return target.endswith(".py") and not Path(target).is_dir()
@@ -74,6 +79,17 @@ def given_options(ctx: click.Context) -> Iterable[SectionOption]:
         typed = ctx.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
         if typed and isinstance(option, SectionOption):
             yield option
+
+
+def check_mode(ctx: click.Context, mode: str) -> None:
+    """Refuse options of another offload mode than the one that was asked for.
+
+    Raises:
+        UsageError: an option belongs to another mode.
+    """
+    for given in given_options(ctx):
+        if given.section.mode not in ("", mode):
+            raise UsageError(f"{given.opts[0]} belongs to --offload {given.section.mode}, not to {mode}")
 
 
 def complete_target(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -80,8 +80,8 @@ CONTRASTS = (
         fast="kernels-used",
     ),
     Contrast(
-        hypothesis="mmapped and on disk",
-        claim="a cross-check: paging and mapping together, against weights in process memory",
+        hypothesis="paging and mapping",
+        claim="both together, against weights in process memory: a cross-check of the two",
         slow="evicted",
         fast="anonymous",
     ),

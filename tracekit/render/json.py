@@ -1,12 +1,10 @@
-"""A run's summary as JSON, for machines: the fields and units of `tracekit.model.Summary`."""
+"""Summaries as JSON, for machines: the fields and units of `tracekit.model.Summary` and its like."""
 
 from __future__ import annotations
 
 import msgspec
 
-from tracekit.model import Summary
 
-
-def render_json(summary: Summary) -> str:
+def render_json(summary: msgspec.Struct) -> str:
     """One JSON object, indented. Times are integer nanoseconds (`_ns`), sizes integer bytes (`_bytes`)."""
     return msgspec.json.format(msgspec.json.encode(summary), indent=2).decode()

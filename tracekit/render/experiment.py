@@ -1,0 +1,99 @@
+"""The summary of an experiment for a terminal: verdict, hypotheses, every difference, arms, what stood in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from tracekit.model.experiment import ArmRow, Effect, ExperimentSummary, HypothesisRow, Verdict, Window
+from tracekit.render.blocks import bullets, print_blocks, table, text_lines
+from tracekit.render.plaintext import visible
+from tracekit.units import DurationUnit, format_bytes
+
+_COLUMNS = ("hypothesis", "verdict", "step 1", "95% interval", "share")
+_ARMS = ("arm", "runs", "set-up", "step 1", "warm", "whole run", "disk")
+_MARK = {Verdict.SUPPORTED: "green", Verdict.REFUTED: "red", Verdict.CANNOT_TELL: "yellow"}
+
+
+def render_experiment(summary: ExperimentSummary, console: Console) -> None:
+    """Print the summary within 80 columns; `console` decides where to, and whether in colour."""
+    unit = _unit(summary)
+    blocks: list[RenderableType] = [_head(summary), Text(visible(summary.verdict), style="bold")]
+    if summary.hypotheses:
+        note = f"{unit.name}; slow arm less fast arm in step 1; share: of the baseline's step 1 ({summary.baseline})"
+        blocks.append(table(_COLUMNS, hypothesis_rows(summary.hypotheses, unit), note))
+    differences = difference_lines(summary.hypotheses, unit)
+    if differences:
+        blocks.append(text_lines([f"Every difference, {unit.name}, one a block", *differences]))
+    arms = arm_rows(summary.arms, unit)
+    if arms:
+        blocks.append(table(_ARMS, arms, f"{unit.name}; medians over the runs used; disk: read in first onloads"))
+    unknown = [f"{row.hypothesis}: {row.reason}" for row in summary.hypotheses if row.verdict == Verdict.CANNOT_TELL]
+    blocks += [bullets("cannot tell", unknown, "yellow")] if unknown else []
+    blocks += [bullets("warning", summary.warnings, "yellow")] if summary.warnings else []
+    print_blocks(blocks, console)
+
+
+def hypothesis_rows(rows: Sequence[HypothesisRow], unit: DurationUnit) -> list[list[str]]:
+    """A row a hypothesis: its verdict, and its effect on step 1."""
+    return [[row.hypothesis, row.verdict.value, *_effect_cells(row.effects[0], unit)] for row in rows]
+
+
+def difference_lines(rows: Sequence[HypothesisRow], unit: DurationUnit) -> list[str]:
+    """A line for each hypothesis that has a pair, and one for each window: all differences, the mean, the interval."""
+    found = []
+    for row in rows:
+        effects = [effect for effect in row.effects if effect.differences_ns]
+        found += [f"  {row.hypothesis}: {row.slow} - {row.fast}"] if effects else []
+        for effect in effects:
+            values = "  ".join(unit.text(value) for value in effect.differences_ns)
+            mean, interval, _ = _effect_cells(effect, unit)
+            found.append(f"    {effect.window:<10} {values}   mean {mean}, {interval}, {effect.verdict}")
+    return found
+
+
+def arm_rows(arms: Sequence[ArmRow], unit: DurationUnit) -> list[list[str]]:
+    """A row for each arm that is not left out; void and failed runs are counted beside the used ones."""
+    return [
+        [
+            arm.arm,
+            _runs(arm),
+            *("-" if ns is None else unit.text(ns) for ns in (arm.setup_ns, arm.first_ns, arm.warm_ns, arm.run_ns)),
+            "-" if arm.first_read_bytes is None else format_bytes(arm.first_read_bytes),
+        ]
+        for arm in arms
+        if not arm.left_out
+    ]
+
+
+def _effect_cells(effect: Effect, unit: DurationUnit) -> list[str]:
+    if effect.mean_ns is None or effect.low_ns is None or effect.high_ns is None:
+        return ["-", "-", "-"]
+    interval = f"{unit.text(effect.low_ns)} to {unit.text(effect.high_ns)}"
+    return [unit.text(effect.mean_ns), interval, "-" if effect.share is None else f"{effect.share:.0%}"]
+
+
+def _runs(arm: ArmRow) -> str:
+    counts = {"void": arm.void, "failed": arm.failed, "to run": arm.planned}
+    return ", ".join([str(arm.used), *(f"{count} {what}" for what, count in counts.items() if count)])
+
+
+def _head(summary: ExperimentSummary) -> Text:
+    device = "emulated device" if summary.emulated else summary.device_name
+    known = [text for text in (summary.pipeline_class or summary.workload, summary.mode, device) if text]
+    head = Text(visible(", ".join(known)), style="bold cyan")
+    facts = f"experiment {summary.name}, {summary.finished} of {summary.turns} arms"
+    return head.append("\n" + visible(facts), style="not bold dim default")
+
+
+def _unit(summary: ExperimentSummary) -> DurationUnit:
+    """One unit for the whole: that of the longest step."""
+    longest = [arm.first_ns or 0 for arm in summary.arms]
+    longest += [abs(ns) for row in summary.hypotheses for ns in _differences(row, Window.FIRST)]
+    return DurationUnit.fitting(max(longest, default=0))
+
+
+def _differences(row: HypothesisRow, window: Window) -> list[int]:
+    return next((effect.differences_ns for effect in row.effects if effect.window == window), [])
