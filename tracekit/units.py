@@ -83,12 +83,33 @@ def format_duration(duration_ns: float) -> str:
     return _scaled(duration_ns, 1000, ("ns", "us", "ms", "s"))
 
 
+def format_wait(duration_ns: float) -> str:
+    """A stretch to wait for, in whole seconds, or from two minutes on in minutes: ``45 s``, ``12 min``."""
+    seconds = round(duration_ns / NS_PER_S)
+    return f"{seconds} s" if seconds < 120 else f"{round(seconds / 60):,} min"
+
+
 def format_rate(size_bytes: float, duration_ns: float) -> str:
     """A transfer rate in decimal GB/s, or a dash when there is no duration."""
     rate = gb_per_s(size_bytes, duration_ns)
     if math.isnan(rate):
         return "-"
     return f"{rate:.2f} GB/s" if rate < 10 else f"{rate:.1f} GB/s"
+
+
+def format_share(share: float) -> str:
+    """A share as a percentage: ``60%``, ``under 1%`` for what is there but rounds to less."""
+    return "under 1%" if 0 < share < 0.01 else f"{share:.0%}"
+
+
+def gib(size_bytes: float) -> float:
+    """A memory size in GiB, for an axis that says GiB."""
+    return size_bytes / GIB
+
+
+def megabytes(size_bytes: float) -> float:
+    """A transferred amount in decimal MB, for an axis that says MB."""
+    return size_bytes / 10**6
 
 
 @dataclass(frozen=True)
@@ -105,19 +126,33 @@ class DurationUnit:
         name, unit_ns = ("s", NS_PER_S) if longest_ns >= NS_PER_S else ("ms", NS_PER_S // 1000)
         return cls(name, unit_ns, unit_ns // 100)
 
-    def split(self, parts_ns: Sequence[int]) -> tuple[str, list[str]]:
-        """The total and its parts (not negative) as texts that add up exactly.
+    def value(self, duration_ns: float) -> float:
+        """A duration in this unit, for an axis that names it."""
+        return duration_ns / self.unit_ns
 
-        Each part is rounded up or down to a neighbour; those that lose most by rounding down go up.
+    def text(self, duration_ns: float) -> str:
+        """A duration in this unit with its two decimals, without the unit's name."""
+        return self.quanta_text(round(duration_ns / self.quantum_ns))
+
+    def quanta(self, parts_ns: Sequence[int]) -> list[int]:
+        """The parts (not negative) in whole quanta that add up to their sum's.
+
+        Each is rounded up or down to a neighbour; those that lose most by rounding down go up.
         """
         total = round(sum(parts_ns) / self.quantum_ns)
         floors = [part // self.quantum_ns for part in parts_ns]
         by_loss = sorted(range(len(floors)), key=lambda index: -(parts_ns[index] % self.quantum_ns))
         for index in by_loss[: total - sum(floors)]:
             floors[index] += 1
-        return self._text(total), [self._text(part) for part in floors]
+        return floors
 
-    def _text(self, quanta: int) -> str:
+    def split(self, parts_ns: Sequence[int]) -> tuple[str, list[str]]:
+        """The total and its parts (not negative) as texts that add up exactly."""
+        quanta = self.quanta(parts_ns)
+        return self.quanta_text(sum(quanta)), [self.quanta_text(part) for part in quanta]
+
+    def quanta_text(self, quanta: int) -> str:
+        """That many quanta in this unit, without the unit's name."""
         return f"{quanta * self.quantum_ns / self.unit_ns:,.2f}"
 
 
