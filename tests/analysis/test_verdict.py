@@ -210,7 +210,7 @@ def test_more_samples_are_advised_where_they_are_missing():
         "One step has nothing warm to compare with: tracekit profile synthetic:flux-tiny --offload sequential --steps 4"
     )
     run = summary(*COPYING)
-    once = msgspec.structs.replace(run.modules[0], fqn="vae.conv_in", warm_ns=None, first_ns=100)
+    once = msgspec.structs.replace(run.modules[0], fqn="vae.conv_in", onloads=1, warm_ns=None, first_ns=100)
     assert advice(summary(*COPYING, modules=[*run.modules, once]))[-1] == (
         "The weights of vae were onloaded once, so they have no warm sample: "
         "tracekit profile synthetic:flux-tiny --offload sequential --runs 2"
@@ -240,5 +240,8 @@ def test_users_scripts_are_advised_in_terms_of_their_code():
 def test_a_built_run_says_what_was_built():
     built = summarize(build_timeline(build_run(steps=4)))
     assert built.verdict.startswith("Copying weights takes 87% of a warm step (87% in each of 3), computing 8%")
-    assert "4.5 times the median of 3 later steps" in built.verdict
+    assert (
+        "Step 1 took 15.6 ms, 4.5 times the median of 3 warm steps (3.51 ms). The 12.1 ms more went into disk reads "
+        "(12.0 ms; 18.2 MB from disk; 25% of the weights' pages were in memory before). Set-up took 1.20 s."
+    ) in built.verdict
     assert built.next_steps

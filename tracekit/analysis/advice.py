@@ -7,9 +7,10 @@ import shlex
 from collections.abc import Mapping
 from pathlib import PurePath
 
-from tracekit.analysis.verdict import Shares, knows_kernels, warm_steps
-from tracekit.model import HostMemory, Manifest, Summary
-from tracekit.units import GIB, format_memory, format_rate
+from tracekit.analysis.verdict import Shares, knows_kernels
+from tracekit.model import Cause, HostMemory, Manifest, Paging, Summary
+from tracekit.model.typical import always_pages, step_causes, typical_step, warm_steps
+from tracekit.units import GIB, format_duration, format_memory, format_rate
 
 _STREAMING = ("sequential", "partial")
 _MUCH = 0.25
@@ -32,25 +33,44 @@ _OUTPUT_OPTIONS = ("--output", "--force")
 
 def next_steps(summary: Summary, manifest: Manifest, weight_bytes: Mapping[str, int]) -> list[str]:
     """Suggestions, the most telling first. `weight_bytes`: by component, as the parameters table says."""
+    warm = warm_steps(summary.steps, summary.paging)
     suggestions = []
-    if summary.steps and not warm_steps(summary.steps):
+    if summary.steps and not warm:
         suggestions.append(
             "One step has nothing warm to compare with: "
             + _again(manifest, ("--steps",), "--steps 4", "run more steps")
         )
-    shares = Shares.of(warm_steps(summary.steps))
+    suggestions += _against_paging(summary, manifest)
+    shares = Shares.of(warm)
     if shares is not None and shares.exposed >= _MUCH and knows_kernels(summary):
         suggestions += _fewer_copies(summary, manifest, weight_bytes)
-        suggestions += _faster_copies(summary, manifest, shares)
-    once = [module for module in summary.modules if module.warm_ns is None]
+        # Page-locked copies of weights that memory cannot hold as they are would be worse.
+        suggestions += [] if always_pages(summary) else _faster_copies(summary, manifest, shares)
+    once = [module for module in summary.modules if module.onloads == 1]
     first_ns = sum(module.first_ns for module in summary.modules)
-    if warm_steps(summary.steps) and sum(module.first_ns for module in once) > _WITHOUT_WARM * first_ns:
+    if warm and sum(module.first_ns for module in once) > _WITHOUT_WARM * first_ns:
         names = ", ".join(dict.fromkeys(module.fqn.partition(".")[0] for module in once))
         suggestions.append(
             f"The weights of {names} were onloaded once, so they have no warm sample: "
             + _again(manifest, ("--runs",), "--runs 2", "call the pipeline twice")
         )
     return suggestions
+
+
+def _against_paging(summary: Summary, manifest: Manifest) -> list[str]:
+    """More memory where every step pages; a filled page cache where disk reads are much of step 1."""
+    if summary.paging is None or not summary.steps:
+        return []
+    if summary.paging.paging is Paging.ALWAYS:
+        return [
+            f"The {format_memory(summary.paging.mapped_bytes)} of weights in mapped files do not stay in memory: "
+            "give the process more of it, or load smaller (quantised) weights"
+        ]
+    disk = step_causes(summary, summary.steps[0]).get(Cause.DISK)
+    if disk is None or disk.duration_ns < _MUCH * summary.steps[0].wall_ns:
+        return []
+    again = _again(manifest, ("--page-cache",), "--page-cache cached", "read the weights' files once before the call")
+    return [f"Disk reads took {format_duration(disk.duration_ns)} of step 1; with the files in the page cache: {again}"]
 
 
 def _faster_copies(summary: Summary, manifest: Manifest, shares: Shares) -> list[str]:
@@ -61,11 +81,8 @@ def _faster_copies(summary: Summary, manifest: Manifest, shares: Shares) -> list
     by_memory = summary.h2d_bytes_by_memory
     pageable = by_memory.get(HostMemory.MMAP, 0) + by_memory.get(HostMemory.ANONYMOUS, 0)
     if pageable > summary.h2d_bytes / 2 and summary.mode in _STREAMING:
-        warm = warm_steps(summary.steps)
-        rate = format_rate(sum(step.h2d_bytes for step in warm), sum(step.h2d_ns for step in warm))
         suggestions.append(
-            f"{pageable / summary.h2d_bytes:.0%} of the bytes come from pageable memory, at {rate} when warm; "
-            "page-locked memory copies faster: "
+            f"{pageable / summary.h2d_bytes:.0%} of the bytes come from pageable memory, {_pageable_cost(summary)}: "
             + _again(manifest, ("--host-memory",), "--host-memory pinned", "pin the host copies of the weights")
         )
     hidden = 1 - shares.exposed / shares.copy
@@ -75,6 +92,20 @@ def _faster_copies(summary: Summary, manifest: Manifest, shares: Shares) -> list
             + _again(manifest, _MODE_OPTIONS, "--offload group --stream", "enable_group_offload(use_stream=True)")
         )
     return suggestions
+
+
+def _pageable_cost(summary: Summary) -> str:
+    """What pageable memory costs: the staging of a warm step where it is known, else the rate."""
+    typical = typical_step(summary)
+    staging = step_causes(summary, typical).get(Cause.STAGING) if typical is not None else None
+    if staging is not None and typical is not None:
+        return (
+            f"whose staging takes {format_duration(staging.duration_ns)} of a {format_duration(typical.wall_ns)} step; "
+            "page-locked memory needs none"
+        )
+    warm = warm_steps(summary.steps, summary.paging)
+    rate = format_rate(sum(step.h2d_bytes for step in warm), sum(step.h2d_ns for step in warm))
+    return f"at {rate} when warm; page-locked memory copies faster"
 
 
 def _fewer_copies(summary: Summary, manifest: Manifest, weight_bytes: Mapping[str, int]) -> list[str]:

@@ -114,7 +114,7 @@ def _ceiling_by_step(copies: pd.DataFrame, ceilings: Ceilings) -> dict[tuple[int
     """What each step's copies to the device take at the ceiling of their size, where it was measured."""
     h2d = copies.loc[copies["direction"] == Direction.H2D, ["run_index", "step_index", "size_bytes"]]
     best = h2d.assign(ns=ceilings.to_device_ns(h2d["size_bytes"].to_numpy())).dropna()
-    sums = best.groupby(["run_index", "step_index"], as_index=False)["ns"].sum().to_dict("records")
+    sums = best.groupby(["run_index", "step_index"])[["ns"]].sum().reset_index().to_dict("records")
     return {(row["run_index"], row["step_index"]): round(row["ns"]) for row in sums}
 
 

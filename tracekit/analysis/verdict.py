@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tracekit.model import StepRow, Summary
-from tracekit.units import format_bytes, format_duration
+from tracekit.analysis.causes import DEVICE_RECORDS
+from tracekit.analysis.coldstory import SLIGHT, cold_story
+from tracekit.model import Cause, StepRow, Summary
+from tracekit.model.typical import always_pages, step_causes, typical_step, warm_steps
+from tracekit.units import format_bytes, format_duration, format_share
 
-_SLIGHT = 0.05
-"""A share of a step below this is not worth naming as where the time goes."""
 _MOSTLY_WEIGHTS = 0.9
-_DEVICE_RECORDS = ("cupti", "emulated")
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,9 @@ class Shares:
         )
 
 
-def warm_steps(steps: Sequence[StepRow]) -> list[StepRow]:
-    """The steps that stand for warm ones: all but each run's first."""
-    return [step for step in steps if step.step_index > 0]
-
-
 def knows_kernels(summary: Summary) -> bool:
     """Whether the device's record says when kernels ran: a killed run's last window, or a refused CUPTI, does not."""
-    return summary.activity in _DEVICE_RECORDS and any(step.compute_ns for step in summary.steps)
+    return summary.activity in DEVICE_RECORDS and any(step.compute_ns for step in summary.steps)
 
 
 def verdict(summary: Summary) -> str:
@@ -61,18 +56,18 @@ def verdict(summary: Summary) -> str:
     sentences = []
     if not summary.complete:
         sentences.append(f"This profile is incomplete: {summary.incomplete_reason or 'it never ended'}.")
-    warm = warm_steps(summary.steps)
+    warm = warm_steps(summary.steps, summary.paging)
     shares = Shares.of(warm or summary.steps)
     if shares is None:
         moved = format_bytes(summary.h2d_bytes)
         sentences.append(f"No denoising step was recorded; {moved} were copied to the device.")
     else:
-        sentences.append(_where_time_goes(summary, shares, "a warm step" if warm else "step 1"))
-        if shares.own > _SLIGHT:
-            sentences.append(f"tracekit's own work took {_percent(shares.own)} of it.")
-        sentences.append(_first_step(summary))
-        if summary.cold_warm is not None and summary.setup_ns > summary.cold_warm.first_step_ns:
-            sentences.append(f"Set-up took {format_duration(summary.setup_ns)}.")
+        later = "a later step" if always_pages(summary) else "a warm step"
+        sentences.append(_where_time_goes(summary, shares, later if warm else "step 1"))
+        sentences += filter(None, [_beyond_the_link(summary)])
+        if shares.own > SLIGHT:
+            sentences.append(f"tracekit's own work took {format_share(shares.own)} of it.")
+        sentences += cold_story(summary)
     if summary.emulated:
         sentences.append("The device is emulated: its times are this machine's memory and disk, not a GPU's.")
     return " ".join(sentences)
@@ -82,17 +77,17 @@ def _where_time_goes(summary: Summary, shares: Shares, step: str) -> str:
     copying = "copying weights" if _mostly_weights(summary) else "copying"
     if not knows_kernels(summary):
         kind = "" if summary.activity == "cuda-events" else " (as the host saw it)"
-        return f"{copying.capitalize()} takes {_percent(shares.copy)} of {step}{kind}; computing was not recorded."
-    computing = f"computing {_percent(shares.compute)}"
-    if shares.copy < _SLIGHT and _weights_stay(summary):
-        copied = f"copies take {_percent(shares.copy)} of {step}" if shares.copy else f"nothing is copied in {step}"
+        return f"{copying.capitalize()} takes {format_share(shares.copy)} of {step}{kind}; computing was not recorded."
+    computing = f"computing {format_share(shares.compute)}"
+    if shares.copy < SLIGHT and _weights_stay(summary):
+        copied = f"copies take {format_share(shares.copy)} of {step}" if shares.copy else f"nothing is copied in {step}"
         return f"Weights stay on the device: {copied}, and {computing}."
-    exposed = f"{_percent(shares.exposed)} of {step}{_spread(shares)}"
-    if shares.exposed < _SLIGHT <= shares.copy:
-        under_way = _percent(shares.copy)
+    exposed = f"{format_share(shares.exposed)} of {step}{_spread(shares)}"
+    if shares.exposed < SLIGHT <= shares.copy:
+        under_way = format_share(shares.copy)
         return (
             f"Copying is hidden behind computing: copies are under way for {under_way} of {step}, "
-            f"and only {_percent(shares.exposed)} of it has no kernel beside them; {computing}."
+            f"and only {format_share(shares.exposed)} of it has no kernel beside them; {computing}."
         )
     # What is left of 100, so that the three figures add up as printed.
     neither = f"{max(0, 100 - round(100 * shares.exposed) - round(100 * shares.compute))}% is neither"
@@ -100,38 +95,38 @@ def _where_time_goes(summary: Summary, shares: Shares, step: str) -> str:
         return f"{copying.capitalize()} takes {exposed}, {computing}, and {neither}."
     if shares.compute >= shares.rest:
         return (
-            f"Computing takes {_percent(shares.compute)} of {step}, "
-            f"{copying} that no kernel hides {_percent(shares.exposed)}{_spread(shares)}, and {neither}."
+            f"Computing takes {format_share(shares.compute)} of {step}, "
+            f"{copying} that no kernel hides {format_share(shares.exposed)}{_spread(shares)}, and {neither}."
         )
     return (
-        f"For {_percent(shares.rest)} of {step} neither a copy nor a kernel runs (Python, allocation, waiting); "
-        f"{copying} takes {_percent(shares.exposed)}{_spread(shares)}, and {computing}."
+        f"For {format_share(shares.rest)} of {step} neither a copy nor a kernel runs (Python, allocation, waiting); "
+        f"{copying} takes {format_share(shares.exposed)}{_spread(shares)}, and {computing}."
     )
 
 
-def _first_step(summary: Summary) -> str:
-    cold = summary.cold_warm
-    if cold is None or cold.warm_step_ns is None or cold.warm_max_ns is None:
-        return "There is no warm sample: only one step was recorded."
-    first = f"Step 1 took {format_duration(cold.first_step_ns)}"
-    if cold.warm_samples == 1:
-        later = f"the one later step ({format_duration(cold.warm_step_ns)})"
-    else:
-        later = f"the median of {cold.warm_samples} later steps ({format_duration(cold.warm_step_ns)})"
-    ratio = cold.first_step_ns / max(cold.warm_step_ns, 1)
-    if cold.first_step_ns <= cold.warm_max_ns or ratio < 1 + _SLIGHT:
-        return f"{first}, no more than {later}: no cold start shows."
-    return f"{first}, {ratio:.1f} times {later}." if ratio < 10 else f"{first}, {ratio:.0f} times {later}."
+def _beyond_the_link(summary: Summary) -> str:
+    """What pageable memory costs a warm step beyond the link, where a pinned ceiling tells the two apart."""
+    typical = typical_step(summary)
+    causes = step_causes(summary, typical) if typical is not None else {}
+    if typical is None or Cause.STAGING not in causes or Cause.LINK not in causes:
+        return ""
+    staging, link = causes[Cause.STAGING].duration_ns, causes[Cause.LINK].duration_ns
+    if staging < SLIGHT * typical.wall_ns:
+        return ""
+    return (
+        f"Copying from pageable memory takes {format_duration(staging + link)} of {format_duration(typical.wall_ns)}, "
+        f"where the link needs {format_duration(link)}."
+    )
 
 
 def _weights_stay(summary: Summary) -> bool:
     """Whether a step copies next to nothing of what the denoiser's modules weigh."""
-    steps = warm_steps(summary.steps) or summary.steps
+    steps = warm_steps(summary.steps, summary.paging) or summary.steps
     copied = sum(step.h2d_bytes for step in steps) / len(steps)
     weights = sum(
         module.weight_bytes for module in summary.modules if module.fqn.partition(".")[0] in summary.denoisers
     )
-    return weights == 0 or copied < _SLIGHT * weights
+    return weights == 0 or copied < SLIGHT * weights
 
 
 def _mostly_weights(summary: Summary) -> bool:
@@ -139,11 +134,7 @@ def _mostly_weights(summary: Summary) -> bool:
 
 
 def _spread(shares: Shares) -> str:
-    low, high = _percent(shares.exposed_min), _percent(shares.exposed_max)
+    low, high = format_share(shares.exposed_min), format_share(shares.exposed_max)
     if shares.steps == 1:
         return ""
     return f" ({low} in each of {shares.steps})" if low == high else f" ({low} to {high} in {shares.steps} steps)"
-
-
-def _percent(share: float) -> str:
-    return "under 1%" if 0 < share < 0.01 else f"{share:.0%}"

@@ -8,7 +8,7 @@ from tracekit.model.causes import Cause, Paging
 from tracekit.model.summary import CauseRow, PagingEvidence, StepRow, Summary
 
 
-def warm_steps(steps: Sequence[StepRow], paging: PagingEvidence | None) -> list[StepRow]:
+def warm_steps(steps: Sequence[StepRow], paging: PagingEvidence | None = None) -> list[StepRow]:
     """All but each run's first step and those that paged; where every later step paged, all later ones."""
     paged = set(paging.paged_steps) if paging is not None else set()
     later = [step for step in steps if step.step_index > 0]
