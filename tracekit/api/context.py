@@ -25,6 +25,7 @@ def profile(
     python_frames: bool = False,
     activity: str = "auto",
     nvml: bool = True,
+    calibration: bool = True,
     trace: bool = True,
 ) -> Iterator[Run]:
     """Record what a pipeline or a module does inside the block.
@@ -47,6 +48,7 @@ def profile(
         python_frames: record Python calls through VizTracer.
         activity: where device records come from: auto, cupti, cuda-events or none.
         nvml: sample NVML's counters.
+        calibration: measure briefly what link, memory and disk can do, so that copies are given as a share of it.
         trace: write the Chrome trace when the block is over.
 
     Raises:
@@ -64,6 +66,7 @@ def profile(
         python_frames=python_frames,
         activity=activity,
         nvml=nvml,
+        calibration=calibration,
         trace=trace,
     )
     recording = Recording(options, type(target).__name__, OffloadInfo(mode="script"))

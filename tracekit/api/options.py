@@ -21,6 +21,7 @@ class CaptureOptions:
         python_frames: Record Python calls through VizTracer.
         activity: Where device records come from, one of `ACTIVITIES`.
         nvml: Sample NVML's counters.
+        calibration: Measure briefly what link, memory and disk can do, before anything is profiled.
         trace: Write the Chrome trace at the end.
     """
 
@@ -32,4 +33,5 @@ class CaptureOptions:
     python_frames: bool = False
     activity: str = "auto"
     nvml: bool = True
+    calibration: bool = True
     trace: bool = True

@@ -65,7 +65,7 @@ def profile_pipeline(
             # Before anything is recorded, device records included.
             _tell(on_progress, "use kernels and libraries")
             rehearse(folder, dtype, call, device.torch_device, prepare)
-        recording.use_device(device)
+        recording.use_device(device, sorted(folder.rglob("*.safetensors")))
         session = recording.session
         session.on_first_run = recording.note_pipeline
         with session.setup("load"):

@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -117,14 +117,19 @@ class Recording:
                 self._ticker.start()
         return self._session
 
-    def use_device(self, choice: DeviceChoice) -> None:
-        """Collect what this device tells, and describe it in the manifest."""
+    def use_device(self, choice: DeviceChoice, weight_files: Sequence[Path] | None = None) -> None:
+        """Measure what machine and device can do, collect what the device tells, and describe it in the manifest.
+
+        `weight_files` are read to measure the disk; by default those that the process has mapped.
+        """
         from tracekit.capture.sources import watch_device
         from tracekit.device.describe import describe_device
         from tracekit.device.machine import describe_machine
 
         self.manifest.device = describe_device(choice, self.options.vram_bytes)
         self.manifest.machine = describe_machine()
+        if self.options.calibration:
+            self._calibrate(choice, weight_files)
         watch_device(self.session, choice, self.options.activity, nvml=self.options.nvml, warn=self._warn)
         if self.options.python_frames:
             from tracekit.capture.frames import FrameRecorder
@@ -136,6 +141,14 @@ class Recording:
         """Put what the session saw into the folder now, so that a kill does not lose it."""
         self.ran = True
         self._save_manifest()
+
+    def _calibrate(self, choice: DeviceChoice, weight_files: Sequence[Path] | None) -> None:
+        from tracekit.capture.calibration import calibrate
+
+        self.recorder.component = "calibrate"
+        self.recorder.report_progress()
+        calibrate(self.recorder, choice, weight_files, self._warn)
+        self.recorder.component = ""
 
     def _warn(self, message: str) -> None:
         if message not in self.manifest.warnings:

@@ -76,9 +76,14 @@ class HostMemoryMap:
         if found is None:
             return UNKNOWN
         start, offset, path = found
-        if not path.startswith("/") or path.startswith(_NOT_FILES):
+        if not _is_file(path):
             return ANONYMOUS
         return HostSource(HostMemory.MMAP, path, offset + address - start)
+
+    def files(self) -> list[Path]:
+        """Every mapped file that a disk may be behind, once."""
+        paths = {path for _, _, path in self._regions}
+        return sorted(Path(path) for path in paths if _is_file(path))
 
     def _region(self, address: int) -> tuple[int, int, str] | None:
         index = bisect.bisect_right(self._starts, address) - 1
@@ -86,6 +91,10 @@ class HostMemoryMap:
             return None
         _, offset, path = self._regions[index]
         return self._starts[index], offset, path
+
+
+def _is_file(path: str) -> bool:
+    return path.startswith("/") and not path.startswith(_NOT_FILES)
 
 
 def _parse(line: str) -> tuple[int, int, int, str]:

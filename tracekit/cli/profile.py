@@ -141,6 +141,7 @@ def _capture_options(options: dict[str, Any]) -> CaptureOptions:
         python_frames=options["python_frames"],
         activity=options["activity"],
         nvml=not options["no_nvml"],
+        calibration=not options["no_calibration"],
         trace=not options["no_trace"],
     )
 

@@ -114,6 +114,7 @@ _OPTIONS = (
     _flag(RECORDING, "--no-trace", help="Leave the timeline to tracekit export."),
     _flag(RECORDING, "--python-frames", help="Record Python calls, too. Slow."),
     _choice(RECORDING, "--activity", among=_ACTIVITIES, default="auto", help="Where device times come from on CUDA."),
+    _flag(RECORDING, "--no-calibration", help="Do not measure the link, the memory and the disk first."),
     _flag(RECORDING, "--no-nvml", help="Leave out the GPU's power, clocks and PCIe counters."),
     _flag(RECORDING, "--json", "as_json", help="Print the summary as JSON on stdout."),
 )

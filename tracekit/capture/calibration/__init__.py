@@ -1,0 +1,63 @@
+"""Measure briefly what this machine can do, before anything is profiled: the link, page-locking, memory, the disk.
+
+Each measurement is a row of the calibration table, raw; analysis makes ceilings of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tracekit.capture.calibration.disk import disk_samples
+from tracekit.capture.calibration.link import link_samples
+from tracekit.capture.calibration.memory import memory_samples
+from tracekit.capture.calibration.sample import Sample
+from tracekit.capture.hostmemory import HostMemoryMap
+from tracekit.capture.recorder import Recorder
+from tracekit.device.choice import DeviceChoice
+from tracekit.model import CALIBRATION
+
+__all__ = ["calibrate"]
+
+_WEIGHT_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf"})
+
+
+def calibrate(
+    recorder: Recorder, device: DeviceChoice, files: Sequence[Path] | None, warn: Callable[[str], None]
+) -> None:
+    """Write the calibration table: about a second's work, a span of tracekit's own.
+
+    The device must be ready, and no device record be under way. Its memory is given back, and so is the host's; the
+    page cache is left as it was. `files` are the weights' own files; None takes those that the process has mapped, and
+    without any the disk is not measured. What cannot be measured here is a warning and leaves no rows.
+    """
+    parts: tuple[tuple[str, Callable[[], Iterator[Sample]]], ...] = (
+        ("the disk", lambda: disk_samples(_mapped_weight_files() if files is None else files)),
+        ("the link", lambda: link_samples(device)),
+        ("memory", memory_samples),
+    )
+    with recorder.own_work("calibrate"), _unrecorded(recorder):
+        for what, samples in parts:
+            try:
+                for sample in samples():
+                    recorder.sink.append(CALIBRATION, sample.measure.value, sample.size_bytes, sample.duration_ns)
+            except (OSError, RuntimeError) as error:  # a full disk, a driver's refusal, no device memory left
+                warn(f"{what} was not measured: {str(error).splitlines()[0]}")
+
+
+def _mapped_weight_files() -> list[Path]:
+    files = HostMemoryMap().files()
+    # The hub's cache keeps files under their hashes, in folders called blobs.
+    return [path for path in files if path.suffix in _WEIGHT_SUFFIXES or path.parent.name == "blobs"]
+
+
+@contextmanager
+def _unrecorded(recorder: Recorder) -> Iterator[None]:
+    """These copies are not the profiled code's."""
+    thread = recorder.local.thread
+    thread.copying = True
+    try:
+        yield
+    finally:
+        thread.copying = False

@@ -1,0 +1,169 @@
+"""Time copies between host and device by size, from pageable and from page-locked memory, and page-locking itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from tracekit.capture.calibration.devicememory import device_bytes, free_bytes, given_back
+from tracekit.capture.calibration.sample import MB, Budget, Sample, fresh_bytes, touched_bytes
+from tracekit.device.choice import DeviceChoice
+from tracekit.model import Measure
+
+SIZES = tuple(1 << shift for shift in range(16, 29, 2))
+"""64 KiB to 256 MiB."""
+SIZES_EMULATED = SIZES[:-1]
+"""A memcpy that no link limits has its final rate by 64 MiB."""
+REPEATS = 5
+_SECONDS = 1.0
+_SECONDS_EMULATED = 0.3
+_SHARE_OF_MEMORY = 4  # of what is free on the device, a quarter is used at most
+_AHEAD_BYTES = 16 * MB
+_PIN_BYTES = (16 * MB, 64 * MB)
+
+Copy = Callable[[], object]
+Timer = Callable[[Copy], int]
+
+
+def link_samples(device: DeviceChoice) -> Iterator[Sample]:
+    """Copies both ways; of page-locked memory on CUDA alone, since the emulated device has none.
+
+    Raises:
+        RuntimeError: the device has no memory left, or the driver refuses to lock pages.
+    """
+    with given_back(device):
+        yield from _emulated(device) if device.kind == "emulated" else _cuda(device)
+
+
+def _emulated(device: DeviceChoice) -> Iterator[Sample]:
+    sizes = _fitting(device, SIZES_EMULATED)
+    buffers = _Buffers(touched_bytes(sizes[-1]), device_bytes(device, sizes[-1]), non_blocking=False)
+    yield from buffers.both_ways(sizes, _on_host, Measure.PAGEABLE_H2D, Measure.PAGEABLE_D2H, _SECONDS_EMULATED)
+
+
+def _cuda(device: DeviceChoice) -> Iterator[Sample]:
+    sizes = _fitting(device, SIZES)
+    host, on_device = touched_bytes(sizes[-1]), device_bytes(device, sizes[-1])
+    pageable = _Buffers(host, on_device, non_blocking=False)
+    timer = _Events(pageable.copy(min(_AHEAD_BYTES, sizes[-1])))
+    yield from pageable.both_ways(sizes, timer.idle, Measure.PAGEABLE_H2D, Measure.PAGEABLE_D2H, _SECONDS)
+    yield from _page_locking()
+    with _page_locked(host):
+        pinned = _Buffers(host, on_device, non_blocking=True)
+        timer.ahead = pinned.copy(min(_AHEAD_BYTES, sizes[-1]))
+        yield from pinned.both_ways(sizes, timer.queued, Measure.PINNED_H2D, Measure.PINNED_D2H, _SECONDS)
+
+
+def _fitting(device: DeviceChoice, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    limit = free_bytes(device) // _SHARE_OF_MEMORY
+    fitting = tuple(size for size in sizes if size <= limit)
+    if not fitting:
+        raise RuntimeError("hardly any device memory is free")
+    return fitting
+
+
+@dataclass(frozen=True)
+class _Buffers:
+    """The host's and the device's side of the copies, of equal size."""
+
+    host: torch.Tensor
+    device: torch.Tensor
+    non_blocking: bool
+
+    def copy(self, size: int, *, to_host: bool = False, at: int = 0) -> Copy:
+        """A copy of `size` bytes from place `at` of one side to the same place of the other."""
+        host, device = self.host[at : at + size], self.device[at : at + size]
+        target, source = (host, device) if to_host else (device, host)
+        return lambda: target.copy_(source, non_blocking=self.non_blocking)
+
+    def both_ways(
+        self, sizes: tuple[int, ...], timed: Timer, to_device: Measure, to_host: Measure, seconds: float
+    ) -> Iterator[Sample]:
+        """Samples of every size, at least one each; more while the time lasts.
+
+        Each sample is of another place, as each weight is, and the last place is copied twice: the second copy finds
+        it in the CPU's cache. So a size's median is what a weight's copy can take, and its fastest what none exceeds.
+        """
+        whole = len(self.host)
+        for way in (False, True):
+            timed(self.copy(whole, to_host=way))  # sets the path up, and touches every page
+        budget = Budget(seconds)
+        for size in sizes:
+            places = [number * size % whole for number in range(REPEATS)]
+            for at in (*places, places[-1]):
+                for measure, way in ((to_device, False), (to_host, True)):
+                    yield Sample(measure, size, timed(self.copy(size, to_host=way, at=at)))
+                if not budget.left:
+                    break
+
+
+def _on_host(copy: Copy) -> int:
+    """The emulated device works inside the call."""
+    start = time.monotonic_ns()
+    copy()
+    return time.monotonic_ns() - start
+
+
+class _Events:
+    """Times a copy on the device by the CUDA events before and behind it, to half a microsecond.
+
+    A copy from page-locked memory is all the device's: it is queued behind another, so that the host's launches lie in
+    neither event's way, and what two events alone take is subtracted. A copy of pageable memory is made by the host and
+    the device in turns, piece by piece through the driver's own page-locked buffers: it is timed from an idle device
+    on, and includes the host's first piece.
+    """
+
+    def __init__(self, ahead: Copy) -> None:
+        self.ahead = ahead
+        self._start, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        self._empty_ns: int | None = None
+
+    def idle(self, copy: Copy) -> int:
+        """With nothing queued before."""
+        torch.cuda.synchronize()
+        return self._between(copy)
+
+    def queued(self, copy: Copy) -> int:
+        """Queued behind a copy that takes longer than the launches."""
+        if self._empty_ns is None:
+            self._empty_ns = min(self._queued(lambda: None) for _ in range(REPEATS))
+        return max(self._queued(copy) - self._empty_ns, 1)
+
+    def _queued(self, copy: Copy) -> int:
+        self.ahead()
+        return self._between(copy)
+
+    def _between(self, copy: Copy) -> int:
+        self._start.record()
+        copy()
+        self._end.record()
+        self._end.synchronize()
+        milliseconds: float = self._start.elapsed_time(self._end)
+        return round(milliseconds * 1e6)
+
+
+def _page_locking() -> Iterator[Sample]:
+    """Page-lock fresh memory, its first touch included, as pinning a weight does."""
+    for size in _PIN_BYTES:
+        for _ in range(2):
+            memory = fresh_bytes(size)
+            start = time.monotonic_ns()
+            with _page_locked(memory):
+                duration = time.monotonic_ns() - start
+            yield Sample(Measure.PIN, size, duration)
+
+
+@contextmanager
+def _page_locked(memory: torch.Tensor) -> Iterator[None]:
+    """Page-lock memory for a while: through CUDA itself, since torch's pool would keep what it once locked."""
+    runtime: Any = torch.cuda.cudart()
+    torch.cuda.check_error(int(runtime.cudaHostRegister(memory.data_ptr(), memory.nbytes, 0)))
+    try:
+        yield
+    finally:
+        torch.cuda.check_error(int(runtime.cudaHostUnregister(memory.data_ptr())))

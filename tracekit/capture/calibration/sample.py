@@ -1,0 +1,46 @@
+"""One measurement of a calibration, and the memory that measurements are made in."""
+
+from __future__ import annotations
+
+import mmap
+import time
+from typing import NamedTuple
+
+import torch
+
+from tracekit.model import Measure
+
+MB = 1 << 20
+
+
+class Sample(NamedTuple):
+    """A row of the calibration table."""
+
+    measure: Measure
+    size_bytes: int
+    duration_ns: int
+
+
+class Budget:
+    """Time that measurements may take together; a slow disk or link gets fewer samples."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end_ns = time.monotonic_ns() + round(seconds * 1e9)
+
+    @property
+    def left(self) -> bool:
+        """Whether there is any."""
+        return time.monotonic_ns() < self._end_ns
+
+
+def fresh_bytes(size_bytes: int) -> torch.Tensor:
+    """Anonymous memory straight from the kernel, none of whose pages was touched; unmapped when the tensor goes.
+
+    The C library would recycle memory, and learn from what it gives back: a program's later allocations would differ.
+    """
+    return torch.frombuffer(mmap.mmap(-1, size_bytes), dtype=torch.uint8)
+
+
+def touched_bytes(size_bytes: int) -> torch.Tensor:
+    """The same with every page written to."""
+    return fresh_bytes(size_bytes).fill_(1)
