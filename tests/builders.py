@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from tracekit.model import (
     Table,
 )
 from tracekit.model.text import concat_rows, text_of
+from tracekit.runfolder import RunWriter
 
 START_NS = 5_000_000_000_000
 """CLOCK_MONOTONIC when the built process began."""
@@ -412,3 +414,13 @@ def _parameter_rows(model: Mapping[str, tuple[str, Mapping[str, Sequence[_Leaf]]
         for leaf in leaves
         for name, size_bytes in leaf.parameters
     ]  # fmt: skip
+
+
+def write_run(folder: Path, run: RunData) -> Path:
+    """The run as the folder that capture would have written."""
+    writer = RunWriter.create(folder, run.manifest)
+    for name, table in TABLES.items():
+        for row in getattr(run, name).astype(object).itertuples(index=False):
+            writer.append(table, *row)
+    writer.finish(run.manifest)
+    return folder

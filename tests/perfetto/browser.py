@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from playwright.sync_api import Page, Route, sync_playwright
 
 TRACE_URL = "/trace"
-_FLAGS = (
+FLAGS = (
     "--no-sandbox",  # tests run as root in containers
     "--disable-gpu",
     "--disable-dev-shm-usage",
@@ -51,7 +51,7 @@ def visit(folder: Path, trace: Path, width: int = 1600, height: int = 1000) -> I
     origin = f"http://127.0.0.1:{server.server_address[1]}"
     try:
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium(), args=_FLAGS)
+            browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
             context = browser.new_context(viewport={"width": width, "height": height}, service_workers="block")
             here = Visit(context.new_page(), origin)
             context.route("**/*", functools.partial(_answer, here))

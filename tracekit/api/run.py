@@ -1,4 +1,4 @@
-"""A run folder as an object: its tables, what analysis makes of them, and the trace."""
+"""A run folder as an object: its tables, what analysis makes of them, its charts, report and trace."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from tracekit.model import Manifest, RunData, Summary, Timeline
+from tracekit.api.figures import Figures
+from tracekit.api.tables import rows_frame
+from tracekit.errors import RunFolderError
+from tracekit.model import CauseRow, Manifest, ModuleRow, RunData, StepRow, Summary, Timeline, TransferRow
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tracekit.model.report import Report
+
 TRACE_NAME = "trace.json.gz"
+REPORT_NAME = "report.html"
 
 
 class Run:
@@ -34,10 +40,12 @@ class Run:
 
         return read_run(self.path)
 
-    @property
+    @cached_property
     def manifest(self) -> Manifest:
-        """What was profiled, on what, and how far the numbers can be trusted."""
-        return self.data.manifest
+        """What was profiled, on what, and how far the numbers can be trusted. Read without the tables."""
+        from tracekit.runfolder.reader import read_manifest
+
+        return read_manifest(self.path)
 
     @cached_property
     def timeline(self) -> Timeline:
@@ -69,6 +77,68 @@ class Run:
         from tracekit.model.text import plain_text
 
         return plain_text(self.timeline.copies)
+
+    @cached_property
+    def steps(self) -> pd.DataFrame:
+        """One row a denoising step; columns as the fields of `StepRow`."""
+        return rows_frame(StepRow, self._summary.steps)
+
+    @cached_property
+    def modules(self) -> pd.DataFrame:
+        """One row a module whose weights were onloaded; columns as the fields of `ModuleRow`."""
+        return rows_frame(ModuleRow, self._summary.modules)
+
+    @cached_property
+    def causes(self) -> pd.DataFrame:
+        """One row a cause of a step, of which each step's add up to its wall time; columns as in `CauseRow`."""
+        return rows_frame(CauseRow, self._summary.causes)
+
+    @cached_property
+    def transfers(self) -> pd.DataFrame:
+        """Cold against warm, one row a component, a module or a parameter; columns as in `TransferRow`."""
+        return rows_frame(TransferRow, self._summary.transfers)
+
+    @cached_property
+    def _report(self) -> Report:
+        from tracekit.analysis.report import build_report
+
+        return build_report([(self.timeline, self._summary)])
+
+    @property
+    def figures(self) -> Figures:
+        """The report's charts as plotly figures: ``run.figures.steps()``."""
+        return Figures(self._report)
+
+    def to_html(self) -> str:
+        """The report: one HTML page that needs no network and no other file."""
+        from tracekit.render.html import render_report
+
+        return render_report(self._report)
+
+    @property
+    def report_path(self) -> Path | None:
+        """The report in the folder, if one was written."""
+        path = self.path / REPORT_NAME
+        return path if path.exists() else None
+
+    def write_report(self, path: str | Path | None = None) -> Path:
+        """Write the report, by default into the folder, and return its path.
+
+        Raises:
+            UsageError: the file cannot be written.
+        """
+        from tracekit.render.files import write_file
+
+        target = Path(path) if path is not None else self.path / REPORT_NAME
+        page = self.to_html().encode()
+        write_file(target, lambda stream: stream.write(page))
+        return target
+
+    def _repr_html_(self) -> str:
+        """The report within a notebook, by IPython's convention, isolated from the notebook's own page."""
+        from tracekit.render.notebook import isolated
+
+        return isolated(self.to_html())
 
     @property
     def trace_path(self) -> Path | None:
@@ -105,6 +175,10 @@ def load(path: str | Path) -> Run:
     Raises:
         RunFolderError: it is none, it is damaged, or another version of tracekit made it.
     """
+    from tracekit.runfolder.experiments import is_experiment
+
+    if is_experiment(Path(path)):
+        raise RunFolderError(f"{path} is an experiment's folder: open it with load_experiment, or one of its runs")
     run = Run(Path(path))
     _ = run.data
     return run

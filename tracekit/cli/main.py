@@ -18,11 +18,13 @@ COMMANDS = {
     "show": "Print the summary of a run.",
     "open": "Open a run's timeline or report in the browser, offline.",
     "export": "Write a run's timeline for Perfetto.",
+    "import": "Make a run of a torch.profiler trace.",
     "list": "List the built-in pipelines and the offload modes.",
     "doctor": "Say what this machine can and cannot measure.",
     "checkpoint": "Save a built-in pipeline as an ordinary diffusers folder.",
 }
 """Each command's line in ``tracekit --help``, in display order; the command itself is tracekit.cli.<name>.command."""
+_MODULES = {"import": "importing"}  # a module cannot have a keyword's name
 
 
 class LazyGroup(click.Group):
@@ -40,7 +42,8 @@ class LazyGroup(click.Group):
             near = difflib.get_close_matches(cmd_name, COMMANDS, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise click.UsageError(f"No such command {cmd_name!r}.{hint}", ctx)
-        command: click.Command = importlib.import_module(f"tracekit.cli.{cmd_name}").command
+        module = _MODULES.get(cmd_name, cmd_name)
+        command: click.Command = importlib.import_module(f"tracekit.cli.{module}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
