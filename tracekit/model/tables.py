@@ -90,6 +90,7 @@ class Measure(StrEnum):
     PAGEABLE_H2D = "pageable H2D"  # from anonymous memory that is mapped already
     PINNED_D2H = "pinned D2H"
     PAGEABLE_D2H = "pageable D2H"
+    FRESH_D2H = "fresh D2H"  # into pageable memory that was never touched, as offloads copy back
     PIN = "pin"  # page-locking memory
     CLONE = "clone"  # copying within anonymous memory, its first touch included
     DISK_READ = "disk read"  # direct I/O from the weights' own files: fills no cache

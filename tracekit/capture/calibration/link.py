@@ -25,6 +25,7 @@ _SECONDS_EMULATED = 0.3
 _SHARE_OF_MEMORY = 4  # of what is free on the device, a quarter is used at most
 _AHEAD_BYTES = 16 * MB
 _PIN_BYTES = (16 * MB, 64 * MB)
+_FRESH_BYTES = (1 * MB, 16 * MB, 64 * MB)
 
 Copy = Callable[[], object]
 Timer = Callable[[Copy], int]
@@ -44,6 +45,7 @@ def _emulated(device: DeviceChoice) -> Iterator[Sample]:
     sizes = _fitting(device, SIZES_EMULATED)
     buffers = _Buffers(touched_bytes(sizes[-1]), device_bytes(device, sizes[-1]), non_blocking=False)
     yield from buffers.both_ways(sizes, _on_host, Measure.PAGEABLE_H2D, Measure.PAGEABLE_D2H, _SECONDS_EMULATED)
+    yield from _into_fresh(buffers.device)
 
 
 def _cuda(device: DeviceChoice) -> Iterator[Sample]:
@@ -52,6 +54,7 @@ def _cuda(device: DeviceChoice) -> Iterator[Sample]:
     pageable = _Buffers(host, on_device, non_blocking=False)
     timer = _Events(pageable.copy(min(_AHEAD_BYTES, sizes[-1])))
     yield from pageable.both_ways(sizes, timer.idle, Measure.PAGEABLE_H2D, Measure.PAGEABLE_D2H, _SECONDS)
+    yield from _into_fresh(on_device)
     yield from _page_locking()
     with _page_locked(host):
         pinned = _Buffers(host, on_device, non_blocking=True)
@@ -145,6 +148,14 @@ class _Events:
         self._end.synchronize()
         milliseconds: float = self._start.elapsed_time(self._end)
         return round(milliseconds * 1e6)
+
+
+def _into_fresh(on_device: torch.Tensor) -> Iterator[Sample]:
+    """Copies back into fresh memory, as the host sees them: each page is mapped and zeroed first, by one thread."""
+    for size in (size for size in _FRESH_BYTES if size <= len(on_device)):
+        for _ in range(2):
+            target = fresh_bytes(size)
+            yield Sample(Measure.FRESH_D2H, size, _on_host(lambda to=target, size=size: to.copy_(on_device[:size])))  # type: ignore[misc]
 
 
 def _page_locking() -> Iterator[Sample]:
