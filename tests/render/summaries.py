@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from tracekit.model import ColdWarm, ModuleRow, StepRow, Summary
+from tracekit.model import (
+    Cause,
+    CauseRow,
+    CeilingRow,
+    ColdWarm,
+    Evidence,
+    Measure,
+    ModuleRow,
+    Paging,
+    PagingEvidence,
+    Phase,
+    PhaseCauseRow,
+    StepRow,
+    Summary,
+    TransferRow,
+)
 
 MS = 1_000_000
 
@@ -30,7 +45,38 @@ def make_module(index: int, **changes: Any) -> ModuleRow:
     return ModuleRow(**(fields | changes))
 
 
+def make_causes(step: StepRow) -> list[CauseRow]:
+    """Causes that add up to the step: half of step 1's copying is disk reads; allocation and first use are small."""
+    disk = step.copy_ns // 2 if step.step_index == 0 else 0
+    parts = {
+        Cause.DISK: disk, Cause.STAGING: (step.copy_ns - disk) * 3 // 4, Cause.LINK: 0,
+        Cause.ALLOCATION: step.wall_ns // 1000, Cause.FIRST_USE: step.wall_ns // 1000,
+        Cause.COMPUTE: step.compute_ns, Cause.HOOKS: step.rest_ns // 2,
+    }  # fmt: skip
+    parts[Cause.LINK] = step.copy_ns - disk - parts[Cause.STAGING]
+    parts[Cause.UNATTRIBUTED] = step.wall_ns - sum(parts.values())
+    inferred = (Cause.DISK, Cause.STAGING, Cause.LINK)
+    return [
+        CauseRow(
+            run_index=step.run_index, step_index=step.step_index, cause=cause, duration_ns=ns,
+            evidence=Evidence.INFERRED if cause in inferred else Evidence.MEASURED,
+        )
+        for cause, ns in parts.items()
+        if ns
+    ]  # fmt: skip
+
+
+def make_paging(**changes: Any) -> PagingEvidence:
+    fields: dict[str, Any] = {
+        "paging": Paging.COLD_ONLY, "reason": "20.9 GB of weights were missing from memory at their first onload",
+        "mapped_bytes": 23_800_000_000, "first_read_bytes": 20_900_000_000, "later_read_bytes": 0,
+        "resident_before": 0.12, "paged_steps": [(0, 0)],
+    }  # fmt: skip
+    return PagingEvidence(**(fields | changes))
+
+
 def make_summary(step_count: int = 4, module_count: int = 10, **changes: Any) -> Summary:
+    steps = [make_step(index) for index in range(step_count)]
     fields: dict[str, Any] = {
         "path": "runs/flux", "workload": "black-forest-labs/FLUX.1-dev", "pipeline_class": "FluxPipeline",
         "mode": "sequential", "device_name": "NVIDIA H100 80GB HBM3", "emulated": False, "activity": "cupti",
@@ -38,7 +84,26 @@ def make_summary(step_count: int = 4, module_count: int = 10, **changes: Any) ->
         "verdict": "Copying weights takes 67% of a warm step (67% in each of 3), computing 25%, and 8% is neither.",
         "denoisers": ["transformer"], "total_ns": 26_000 * MS, "setup_ns": 6_800 * MS, "h2d_bytes": 105_200_000_000,
         "d2h_bytes": 786_432, "h2d_bytes_by_memory": {"mmap": 105_200_000_000}, "peak_allocated_bytes": 2 * 2**30,
-        "peak_reserved_bytes": 3 * 2**30, "steps": [make_step(index) for index in range(step_count)], "phases": [],
+        "peak_reserved_bytes": 3 * 2**30, "steps": steps, "phases": [],
+        "causes": [row for step in steps for row in make_causes(step)],
+        "phase_causes": [
+            PhaseCauseRow(
+                run_index=0, phase=Phase.ENCODE, cause=Cause.UNATTRIBUTED, duration_ns=MS, evidence=Evidence.MEASURED
+            )
+        ],
+        "paging": make_paging(),
+        "transfers": [
+            TransferRow(
+                fqn="transformer", parameter="", onloads=4, weight_bytes=23_800_000_000, first_ns=8_230_452_600,
+                first_paged=True, first_read_bytes=20_900_000_000, warm_samples=3, warm_ns=2_743_484_200,
+                warm_low_ns=2_700 * MS, warm_high_ns=2_800 * MS, excess_ns=5_486_968_400, ceiling_ns=460 * MS,
+            )
+        ],
+        "ceilings": [
+            CeilingRow(
+                measure=Measure.PINNED_H2D, size_bytes=10**8, samples=5, median_ns=2 * MS, min_ns=2 * MS, max_ns=2 * MS
+            )
+        ],
         "cold_warm": ColdWarm(
             first_step_ns=12_345_678_901, warm_step_ns=4_115_226_300, warm_min_ns=4_000 * MS, warm_max_ns=4_300 * MS,
             warm_samples=3, first_copy_ns=8_230_452_600, warm_copy_ns=2_743_484_200, first_h2d_bytes=23_800_000_000,

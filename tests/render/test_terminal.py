@@ -8,12 +8,13 @@ import msgspec
 import pytest
 from golden import assert_golden
 from rich.console import Console
-from summaries import make_module, make_step, make_summary
+from summaries import make_causes, make_module, make_paging, make_step, make_summary
 
-from tracekit.model import Summary
+from tracekit.model import Cause, Paging, Summary
 from tracekit.render.blocks import WIDTH
+from tracekit.render.causetable import cause_table
 from tracekit.render.json import render_json
-from tracekit.render.terminal import cold_warm_lines, module_rows, render_summary, step_rows
+from tracekit.render.terminal import cold_warm_lines, module_rows, paging_line, render_summary, step_rows
 
 
 def rendered(summary: Summary, **console: Any) -> str:
@@ -64,13 +65,14 @@ def test_no_colour_but_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_from_a_run_acts_on_the_screen() -> None:
     hostile = "\x1b[31mred\x07[bold]markup[/bold]\r\n\ud83d"
     summary = make_summary(
-        verdict=hostile, pipeline_class=hostile, device_name=hostile, mode=hostile, warnings=[hostile],
+        paging=make_paging(paging=Paging.UNKNOWN, reason=hostile), verdict=hostile,
+        pipeline_class=hostile, device_name=hostile, mode=hostile, warnings=[hostile],
         next_steps=[hostile], modules=[make_module(0, fqn=hostile)],
     )  # fmt: skip
     text = rendered(summary)
     assert "\x1b" not in text
     assert "\x07" not in text
-    assert text.count("[bold]markup[/bold]") >= 5
+    assert text.count("[bold]markup[/bold]") >= 6
 
 
 def test_shown_parts_of_a_step_add_up_to_its_shown_wall_time() -> None:
@@ -94,14 +96,14 @@ def test_several_runs_are_told_apart_and_a_step_without_copies_has_no_speed() ->
 
 def test_a_long_run_says_how_many_steps_are_not_shown() -> None:
     rows = step_rows([make_step(index) for index in range(50)])
-    assert [row[0] for row in rows[1:]] == ["1", "2", "3", "4", "5", "(40 more)", "46", "47", "48", "49", "50"]
+    assert [row[0] for row in rows[1:]] == ["1", "2", "3", "4", "(42 more)", "47", "48", "49", "50"]
 
 
 def test_module_rows_are_the_most_exposed_first_and_a_single_onload_has_no_warm_time() -> None:
     rows = module_rows([make_module(3, warm_ns=None), make_module(1)])
     assert rows[0] == ["…e_transformer_blocks.1.proj_out", "4", "94.4 MB", "59.0 ms", "40.0 ms", "10.0 ms"]
     assert rows[1][-1] == "-"
-    assert len(module_rows([make_module(index) for index in range(30)])) == 8
+    assert len(module_rows([make_module(index) for index in range(30)])) == 6
 
 
 def test_without_a_later_step_there_is_no_warm_sample() -> None:
@@ -110,6 +112,50 @@ def test_without_a_later_step_there_is_no_warm_sample() -> None:
     lone = msgspec.structs.replace(cold, warm_step_ns=None, warm_copy_ns=None, warm_h2d_bytes=None, warm_samples=0)
     assert cold_warm_lines(lone)[1] == "Warm  no warm sample: run two steps or more"
     assert "4.00 s to 4.30 s" in cold_warm_lines(cold)[1]
+
+
+def test_shown_causes_add_up_to_the_shown_wall_time() -> None:
+    table = cause_table(make_summary())
+    assert table is not None
+    columns, rows, note = table
+    assert columns == ["cause", "step 1", "step 3", "found"]
+    for column in (1, 2):
+        wall, *parts = (Decimal(row[column]) for row in rows[1:])
+        assert sum(parts) == wall
+    assert note.startswith("step 3: the median of 3 warm steps")
+
+
+def test_small_causes_share_a_row_before_what_is_unattributed() -> None:
+    table = cause_table(make_summary())
+    assert table is not None
+    names = [row[0] for row in table[1]]
+    assert names[-2:] == ["smaller causes", "unattributed"]
+    closed = make_summary()
+    for row in closed.causes:
+        row.duration_ns = 0 if row.cause is Cause.UNATTRIBUTED else row.duration_ns
+    table = cause_table(closed)
+    assert table is not None
+    assert ["unattributed", "0.00", "0.00", "measured"] in table[1]
+
+
+def test_a_single_step_has_one_column_and_no_record_no_table() -> None:
+    step = make_step(0)
+    table = cause_table(make_summary(step_count=1, causes=make_causes(step)))
+    assert table is not None
+    assert table[0] == ["cause", "step 1", "found"]
+    assert cause_table(make_summary(causes=[])) is None
+
+
+def test_the_paging_line_has_its_figures_or_says_why_there_are_none() -> None:
+    assert paging_line(make_paging()) == (
+        "Paging cold only: 20.9 GB read at first onloads, 0 B later; 12% resident before"
+    )
+    assert paging_line(make_paging(paging=Paging.UNKNOWN, reason="off Linux")) == "Paging unknown: off Linux"
+    assert paging_line(make_paging(paging=Paging.NEVER, mapped_bytes=0, reason="r")) == "Paging none: r"
+
+
+def test_it_stays_readable() -> None:
+    assert len(rendered(make_summary()).splitlines()) <= 45
 
 
 def test_without_a_record_of_kernels_the_table_says_where_computing_is() -> None:

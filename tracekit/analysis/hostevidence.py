@@ -1,7 +1,9 @@
 """What host-memory samples say of each copy: read from disk, residency before it, faults, and whether it paged.
 
-A sample belongs to one copy; most copies have none (small weights, weights seen resident lately, memory that is no
-mapped file), and what was not sampled is unknown here, not zero.
+A sample belongs to one copy. Small weights and page-locked memory have none, and what was not sampled is unknown here,
+not zero. The bytes read are the process's: they are a copy's own where it came from a mapped file whose pages were not
+all in memory. Where residency was not probed, a trace of bytes is another thread's, since the kernel reads ahead in
+blocks far above it.
 """
 
 from __future__ import annotations
@@ -13,7 +15,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from tracekit.analysis.intervals import Times
-from tracekit.model import NONE
+from tracekit.model import NONE, HostMemory
+
+TRACE = 0.01
+"""Share of a copy's bytes up to which what was read, or was missing from memory, counts as nothing."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +29,7 @@ class HostEvidence:
     resident_before: npt.NDArray[np.float64]
     """Share of the source's pages in the page cache just before; NaN: not known."""
     read_bytes: Times
-    """What came from disk for this copy; `NONE`: not known.
-
-    The counter is the process's: what was read while the copy's pages were all in memory was read by others, and is 0
-    here.
-    """
+    """What came from disk for this copy; `NONE`: not known."""
     minor_faults: Times
     """Minor faults of the process during the copy; `NONE`: not known."""
 
@@ -36,13 +37,15 @@ class HostEvidence:
     def of(cls, copies: pd.DataFrame, host_samples: pd.DataFrame) -> HostEvidence:
         """The samples of these copies; of several for one copy, the last written."""
         row = _positions(copies["copy_id"].to_numpy(), host_samples["copy_id"].to_numpy())
-        sampled = row != NONE
         resident = np.append(host_samples["resident_before"].to_numpy(), np.nan)[row]
         read = np.append(host_samples["read_bytes"].to_numpy(), NONE)[row]
+        mapped = (copies["host_memory"] == HostMemory.MMAP).to_numpy()
+        trace = np.where(np.isnan(resident), TRACE * copies["size_bytes"].to_numpy(), 0)
+        own = mapped & ~(resident >= 1) & (read > trace)
         return cls(
-            sampled,
-            resident,
-            np.where((read > 0) & (resident >= 1), 0, read),
+            row != NONE,
+            np.where(mapped, resident, np.nan),
+            np.where((read > 0) & ~own, 0, read),
             np.append(host_samples["minor_faults"].to_numpy(), NONE)[row],
         )
 
@@ -60,8 +63,8 @@ class HostEvidence:
     def absent_bytes(self, size_bytes: Times) -> Times:
         """How much of each copy was not in memory before it: as mincore saw it, else what was read; 0 when unknown."""
         missing = np.nan_to_num(1 - self.resident_before, nan=0.0) * size_bytes
-        seen = np.isnan(self.resident_before)
-        return np.where(seen, np.clip(self.read_bytes, 0, size_bytes), missing).astype(np.int64)
+        untold = np.isnan(self.resident_before)
+        return np.where(untold, np.clip(self.read_bytes, 0, size_bytes), missing).astype(np.int64)
 
 
 def _positions(wanted: Times, ids: Times) -> Times:

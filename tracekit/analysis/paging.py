@@ -12,12 +12,10 @@ import numpy as np
 import pandas as pd
 
 from tracekit.analysis.coldwarm import weight_onloads
-from tracekit.analysis.hostevidence import HostEvidence
+from tracekit.analysis.hostevidence import TRACE, HostEvidence
 from tracekit.model import NONE, HostMemory, Paging, PagingEvidence, Timeline
 from tracekit.units import format_bytes
 
-_TRACE = 0.01
-"""Share of the probed bytes up to which what was missing counts as nothing."""
 _STEP = ["run_index", "step_index"]
 
 
@@ -84,7 +82,7 @@ class _Seen:
         units = self._later_units()
         again = _paged(units)
         steps = units[units.index.get_level_values("step_index") != NONE]
-        cold = self.first["absent"].sum() > _TRACE * self.first["size"].sum()
+        cold = self.first["absent"].sum() > TRACE * self.first["size"].sum()
         if cold and len(steps) and len(_paged(steps)) == len(steps):
             each = format_bytes(steps["absent"].mean())
             return Paging.ALWAYS, (
@@ -121,7 +119,7 @@ def _by_step(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _paged(units: pd.DataFrame) -> pd.DataFrame:
-    return units[units["absent"] > _TRACE * units["size"]]
+    return units[units["absent"] > TRACE * units["size"]]
 
 
 def _all_of(steps: int) -> str:

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from tracekit.model import ColdWarm, ModuleRow, StepRow, Summary
+from tracekit.model import ColdWarm, ModuleRow, Paging, PagingEvidence, StepRow, Summary
 from tracekit.render.blocks import bullets, print_blocks, table, text_lines
+from tracekit.render.causetable import cause_table
 from tracekit.render.plaintext import shorten_left, visible
-from tracekit.units import DurationUnit, format_bytes, format_duration, format_memory, format_rate
+from tracekit.units import DurationUnit, format_bytes, format_duration, format_memory, format_rate, format_share
 
-MAX_STEPS = 10
-MAX_MODULES = 8
+MAX_STEPS = 8
+MAX_MODULES = 6
 MAX_FQN = 32
 
 _COLUMNS = ("step", "wall", "copying", "compute", "rest", "copies", "to device", "GB/s")
@@ -26,7 +27,11 @@ def render_summary(summary: Summary, console: Console) -> None:
     if summary.steps:
         blocks.append(table(_COLUMNS, step_rows(summary.steps), _step_note(summary)))
     if summary.cold_warm is not None:
-        blocks.append(text_lines(cold_warm_lines(summary.cold_warm)))
+        paging = [paging_line(summary.paging)] if summary.paging is not None else []
+        blocks.append(text_lines([*cold_warm_lines(summary.cold_warm), *paging]))
+    causes = cause_table(summary)
+    if causes is not None:
+        blocks.append(table(*causes))
     if summary.modules:
         blocks.append(table(_MODULE_COLUMNS, module_rows(summary.modules), _module_note(summary.modules)))
     blocks += [bullets("warning", summary.warnings, "yellow")] if summary.warnings else []
@@ -71,6 +76,16 @@ def cold_warm_lines(cold: ColdWarm) -> list[str]:
     if cold.warm_samples > 1 and cold.warm_min_ns is not None and cold.warm_max_ns is not None:
         lines[-1] += f"; {format_duration(cold.warm_min_ns)} to {format_duration(cold.warm_max_ns)}"
     return lines
+
+
+def paging_line(paging: PagingEvidence) -> str:
+    """The verdict on paging, with its figures; without any, why there is none."""
+    if paging.paging is Paging.UNKNOWN or not paging.mapped_bytes:
+        return f"Paging {paging.paging}: {visible(paging.reason)}"
+    read = f"{format_bytes(paging.first_read_bytes)} read at first onloads"
+    later = f"{format_bytes(paging.later_read_bytes)} later"
+    before = "" if paging.resident_before is None else f"; {format_share(paging.resident_before)} resident before"
+    return f"Paging {paging.paging}: {read}, {later}{before}"
 
 
 def module_rows(modules: Sequence[ModuleRow]) -> list[list[str]]:
