@@ -1,0 +1,187 @@
+"""Calibration on the real device and disk: rows for all that can be measured, and nothing left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from tracekit.api import CaptureOptions, profile_pipeline
+from tracekit.capture.calibration import calibrate
+from tracekit.capture.calibration.disk import MAX_BYTES, disk_samples
+from tracekit.capture.calibration.link import SIZES, SIZES_EMULATED
+from tracekit.capture.pagecache import cache, evict, mapped_share, mapped_weights, residency
+from tracekit.device.choice import DeviceChoice
+from tracekit.device.emulated import EmulatedDevice
+from tracekit.model import Measure
+from tracekit.offload.options import OffloadOptions
+from tracekit.workload.call import CallOptions
+
+from .conftest import DEVICE, Recorded
+from .mapped_files import Weights, on_disk
+
+Recording = Callable[..., AbstractContextManager[Recorded]]
+EMULATED = DeviceChoice("emulated", DEVICE)
+
+
+def rows(calibration: pd.DataFrame) -> dict[str, list[int]]:
+    """The sizes of each measure."""
+    return {str(name): sorted(set(of.size_bytes)) for name, of in calibration.groupby("measure", observed=True)}
+
+
+@pytest.fixture
+def calibrated(recording: Recording, tmp_path: Path, emulated: EmulatedDevice) -> Recorded:
+    weights = Weights(on_disk(tmp_path) / "model.safetensors")
+    with recording() as recorded:
+        calibrate(recorded.recorder, EMULATED, [weights.path], recorded.session.seen.warnings.append)
+    return recorded
+
+
+def test_everything_that_the_emulated_device_has_is_measured(calibrated: Recorded) -> None:
+    found = rows(calibrated.data.calibration)
+    assert set(found) == set(Measure) - {Measure.PINNED_H2D, Measure.PINNED_D2H, Measure.PIN}
+    assert found[Measure.PAGEABLE_H2D] == found[Measure.PAGEABLE_D2H] == list(SIZES_EMULATED)
+    assert len(found[Measure.DISK_READ]) == 2
+    assert (calibrated.data.calibration.duration_ns > 0).all()
+    assert calibrated.session.seen.warnings == []
+
+
+def test_it_is_tracekits_own_work(calibrated: Recorded) -> None:
+    assert calibrated.data.copies.empty
+    own = calibrated.data.spans.query("name == 'calibrate'")
+    assert list(own.kind) == ["tracekit"]
+    assert calibrated.recorder.overhead_ns["calibrate"] >= int((own.end_ns - own.start_ns).iloc[0])
+
+
+def test_the_throttled_link_is_what_is_measured(recording: Recording, emulated: EmulatedDevice) -> None:
+    emulated.set_link_gbps(2)
+    try:
+        with recording() as recorded:
+            calibrate(recorded.recorder, EMULATED, [], recorded.session.seen.warnings.append)
+    finally:
+        emulated.set_link_gbps(None)
+    samples = recorded.data.calibration.query("measure == 'pageable H2D' and size_bytes >= 1_000_000")
+    assert (samples.size_bytes / samples.duration_ns <= 2.02).all()
+
+
+def test_device_memory_peaks_and_randomness_are_left_as_they_were(
+    recording: Recording, emulated: EmulatedDevice
+) -> None:
+    module = torch.get_device_module("emulated")
+    module.empty_cache()
+    kept = torch.ones(1000, device=DEVICE)
+    module.reset_peak_memory_stats()
+    before, random_before = emulated.memory(), torch.get_rng_state()
+    with recording() as recorded:
+        calibrate(recorded.recorder, EMULATED, [], recorded.session.seen.warnings.append)
+    assert emulated.memory() == before
+    assert torch.equal(torch.get_rng_state(), random_before)
+    assert kept.sum() == 1000
+    # A peak that the program made itself stays.
+    larger = torch.ones(1 << 20, device=DEVICE)
+    del larger
+    peak = emulated.memory().peak_allocated_bytes
+    with recording() as recorded:
+        calibrate(recorded.recorder, EMULATED, [], recorded.session.seen.warnings.append)
+    assert emulated.memory().peak_allocated_bytes >= peak
+
+
+def test_a_small_cap_gets_small_sizes(recording: Recording, emulated: EmulatedDevice) -> None:
+    torch.get_device_module("emulated").empty_cache()
+    emulated.set_cap(emulated.memory().reserved_bytes + (20 << 20))
+    try:
+        with recording() as recorded:
+            calibrate(recorded.recorder, EMULATED, [], recorded.session.seen.warnings.append)
+    finally:
+        emulated.set_cap(None)
+    assert rows(recorded.data.calibration)[Measure.PAGEABLE_H2D] == [1 << 16, 1 << 18, 1 << 20, 1 << 22]
+
+
+@pytest.mark.parametrize("state", [evict, cache], ids=["evicted", "cached"])
+def test_direct_reads_leave_the_page_cache_as_it_was(state: Callable[[Any], None], tmp_path: Path) -> None:
+    weights = Weights(on_disk(tmp_path) / "model.safetensors")
+    ranges = mapped_weights([weights])
+    evict(ranges)
+    state(ranges)
+    before = residency(ranges), mapped_share(ranges)
+    read = sum(sample.size_bytes for sample in disk_samples([weights.path]))
+    assert 0 < read <= min(MAX_BYTES, weights.path.stat().st_size // 4)
+    assert (residency(ranges), mapped_share(ranges)) == before
+
+
+def test_what_cannot_be_measured_is_a_warning(recording: Recording, tmp_path: Path) -> None:
+    gone = tmp_path / "gone.safetensors"
+    with recording() as recorded:
+        calibrate(recorded.recorder, EMULATED, [gone], recorded.session.seen.warnings.append)
+    (warning,) = recorded.session.seen.warnings
+    assert "the disk was not measured" in warning
+    assert Measure.CLONE in rows(recorded.data.calibration)
+    assert not recorded.recorder.local.thread.copying
+
+
+def test_files_in_memory_are_no_disk() -> None:
+    from tracekit.capture import linux
+
+    path = Path("/dev/shm/tracekit-test-calibration")
+    if not linux.is_in_memory("/dev/shm"):
+        pytest.skip("no tmpfs here")
+    try:
+        path.write_bytes(bytes(64 << 20))
+        assert list(disk_samples([path])) == []
+    finally:
+        path.unlink()
+
+
+@pytest.mark.parametrize("calibration", [True, False])
+def test_a_profile_has_it_unless_told_otherwise(calibration: bool, tmp_path: Path) -> None:
+    run = profile_pipeline(
+        "synthetic:flux-tiny",
+        offload=OffloadOptions(mode="sequential"),
+        call=CallOptions(steps=1, height=32, width=32, seed=0),
+        capture=CaptureOptions(output=tmp_path / "run", device="emulated", trace=False, calibration=calibration),
+    )
+    assert run.data.calibration.empty is not calibration
+    assert ("calibrate" in run.manifest.overhead_ns) is calibration
+    assert (Measure.DISK_READ in rows(run.data.calibration)) is calibration
+
+
+@pytest.mark.cuda
+def test_on_cuda_every_size_has_its_rows_and_nothing_stays(recording: Recording, tmp_path: Path) -> None:
+    torch.cuda.init()
+    kept = torch.ones(1000, device="cuda")
+    scratch = torch.empty(50 << 20, device="cuda")
+    del scratch  # a block that the program's allocator keeps
+    reserved = torch.cuda.memory_reserved()
+    pinned_before = torch.cuda.host_memory_stats().get("allocated_bytes.current", 0)
+    weights = Weights(tmp_path / "model.safetensors")
+    with recording(with_device=False) as recorded:
+        calibrate(
+            recorded.recorder, DeviceChoice("cuda", "cuda:0"), [weights.path], recorded.session.seen.warnings.append
+        )
+    assert recorded.session.seen.warnings == []
+    found = rows(recorded.data.calibration)
+    assert set(found) == set(Measure)
+    for measure in (Measure.PINNED_H2D, Measure.PINNED_D2H, Measure.PAGEABLE_H2D, Measure.PAGEABLE_D2H):
+        assert found[measure] == list(SIZES)
+    assert torch.cuda.memory_reserved() == reserved
+    assert torch.cuda.host_memory_stats().get("allocated_bytes.current", 0) == pinned_before
+    assert kept.sum() == 1000
+    assert recorded.data.copies.empty
+
+
+@pytest.mark.cuda
+def test_on_cuda_page_locked_memory_is_faster_and_no_link_is_exceeded(recording: Recording) -> None:
+    with recording(with_device=False) as recorded:
+        calibrate(recorded.recorder, DeviceChoice("cuda", "cuda:0"), [], recorded.session.seen.warnings.append)
+    samples = recorded.data.calibration.assign(rate=lambda rows: rows.size_bytes / rows.duration_ns)
+    copies = samples[samples.measure.isin(["pinned H2D", "pinned D2H", "pageable H2D", "pageable D2H"])]
+    rate = copies.groupby(["measure", "size_bytes"], observed=True).rate.median().unstack("measure")
+    assert rate.loc[64 << 20, "pinned H2D"] > rate.loc[64 << 20, "pageable H2D"]
+    assert rate.loc[64 << 20, "pinned D2H"] > rate.loc[64 << 20, "pageable D2H"]
+    # PCIe 6.0 x16 carries 126 GB/s in one direction.
+    assert (copies[copies.size_bytes >= 1 << 20].rate < 126).all()
