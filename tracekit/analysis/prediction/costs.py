@@ -1,0 +1,165 @@
+"""What each piece of an offload mode costs: from the profiled run's own copies and hooks, else from its calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+
+from tracekit.analysis.activity import Activity
+from tracekit.analysis.ceilings import ceiling_rows
+from tracekit.analysis.prediction.copies import CopyEvidence
+from tracekit.analysis.prediction.hooks import HookCosts
+from tracekit.analysis.prediction.rates import Level, Rates, UnknownCost
+from tracekit.analysis.prediction.tape import Tape
+from tracekit.analysis.prediction.weights import Weight
+from tracekit.model import CeilingRow, Measure, Timeline
+
+Band = tuple[float, float]
+"""The least and the largest of a sum over the warm steps, against its mean."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that one run says of costs, before a level is chosen."""
+
+    copies: CopyEvidence
+    hooks: HookCosts
+    rates: Sequence[CeilingRow]
+    copy_bands: Mapping[bool, Band]
+    work_band: Band
+
+    @classmethod
+    def of(cls, timeline: Timeline, activity: Activity, steps: Sequence[Tape]) -> Evidence:
+        """The evidence of a timeline; `steps` are its warm steps, each by itself."""
+        copies = CopyEvidence.of(timeline, activity)
+        rows = ceiling_rows(timeline.run.calibration)
+        measured = {row.measure for row in rows}
+        for pinned, measure in ((False, Measure.PAGEABLE_H2D), (True, Measure.PINNED_H2D)):
+            if measure not in measured:
+                rows += _rows_of(copies, pinned, measure)
+        bands = {pinned: _band(sums) for pinned, sums in copies.steps.items()}
+        return cls(copies, HookCosts.of(timeline, activity), rows, bands, _band([tape.host_ns for tape in steps]))
+
+
+class Costs:
+    """Costs in ns at one level of the measured spreads. `notes` gathers what had to be assumed for lack of evidence."""
+
+    def __init__(self, evidence: Evidence, level: Level) -> None:
+        self._copies = evidence.copies
+        self._rates = Rates(evidence.rates, level)
+        self._copy_factor = {pinned: _factor(band, level) for pinned, band in evidence.copy_bands.items()}
+        self.hooks = evidence.hooks
+        self.work_factor = _factor(evidence.work_band, level)
+        self.call_ns = evidence.copies.call_ns
+        self.notes: set[str] = set()
+
+    def h2d(self, weight: Weight, *, pinned: bool) -> float:
+        """A warm copy to the device, as long as the host would wait for it; device memory apart.
+
+        Raises:
+            UnknownCost: neither this run's copies nor its calibration tell.
+        """
+        warm = self._copies.warm[pinned]
+        name = (weight.fqn, weight.name)
+        if name in warm:
+            # Of a weight in another dtype, in proportion to its bytes.
+            return warm[name] * self._copy_factor[pinned] * weight.size_bytes / max(self._copies.sizes[name], 1)
+        measure = Measure.PINNED_H2D if pinned else Measure.PAGEABLE_H2D
+        return self._rates.ns(measure, weight.size_bytes) + self.call_ns
+
+    def ahead(self, weight: Weight) -> float:
+        """A copy from page-locked memory on a stream of its own: the transfer alone."""
+        if (weight.fqn, weight.name) in self._copies.warm[True]:
+            return max(self.h2d(weight, pinned=True) - self.call_ns, 0.0)
+        return self._rates.ns(Measure.PINNED_H2D, weight.size_bytes)
+
+    def excess(self, weight: Weight) -> float:
+        """What the first touch of a weight in its mmapped file took beyond a warm copy: disk reads and page mapping."""
+        first = self._copies.first.get((weight.fqn, weight.name))
+        if first is None or not weight.mapped:
+            return 0.0
+        scale = weight.size_bytes / max(self._copies.sizes[weight.fqn, weight.name], 1)
+        try:
+            return max(first * scale - self.h2d(weight, pinned=False), 0.0)
+        except UnknownCost:
+            self.notes.add("no warm copy and no calibration to compare first onloads with: they count whole")
+            return first * scale
+
+    def disk(self, weight: Weight) -> float:
+        """What reading a weight from disk again adds to its copy."""
+        if self._rates.has(Measure.DISK_READ):
+            return max(self.excess(weight), self._rates.ns(Measure.DISK_READ, weight.size_bytes))
+        return self.excess(weight)
+
+    def d2h(self, weight: Weight) -> float:
+        """A copy back into fresh pageable memory, as offloads make it."""
+        if self._rates.has(Measure.FRESH_D2H):
+            return self._rates.ns(Measure.FRESH_D2H, weight.size_bytes) + self.call_ns
+        self.notes.add("copies back to the host were not measured: taken to be as fast as copies to the device")
+        return self._rates.ns(Measure.PAGEABLE_H2D, weight.size_bytes) + self.call_ns
+
+    def clone(self, size_bytes: int) -> float:
+        """Copying within host memory into fresh pages."""
+        return self._rates.ns(Measure.CLONE, size_bytes)
+
+    def pin(self, size_bytes: int) -> float:
+        """Page-locking so much memory."""
+        return self._rates.ns(Measure.PIN, size_bytes)
+
+    def pinned_ns(self, size_bytes: int) -> float:
+        """What the link takes for so many bytes from page-locked memory, in copies as large as were calibrated."""
+        largest = max(self._rates.sizes(Measure.PINNED_H2D), default=0)
+        if not largest:
+            raise UnknownCost("pinned copies were not measured")
+        return self._rates.ns(Measure.PINNED_H2D, largest) * size_bytes / largest
+
+    def allocation(self, weight: Weight) -> float:
+        """Getting device memory for a weight from the driver, as it was when the cache had just been cleared."""
+        return self._copies.allocation.get((weight.fqn, weight.name), 0.0)
+
+    def onload_host(self, fqn: str, tensors: int) -> float:
+        """The host's work of a module's onload hook that brings so many weights, copies apart."""
+        measured = self.hooks.onload.get(fqn)
+        usual = self.hooks.tensors.get(fqn, tensors)
+        if measured is None:
+            return (self.hooks.base_ns + self.hooks.tensor_ns * tensors) * self.work_factor
+        least = min(measured, self.hooks.base_ns)
+        return max(measured - self.hooks.tensor_ns * (usual - tensors), least) * self.work_factor
+
+    def clearing(self, fqn: str, tensors: int) -> float:
+        """Clearing the allocator's cache after each of a module's weights."""
+        usual = max(self.hooks.tensors.get(fqn, tensors), 1)
+        return self.hooks.clearing.get(fqn, 0.0) * tensors / usual * self.work_factor
+
+    def offload_host(self, fqn: str) -> float:
+        """The host's work of a module's offload hook."""
+        return self.hooks.offload.get(fqn, self.hooks.usual_offload_ns()) * self.work_factor
+
+
+def _rows_of(copies: CopyEvidence, pinned: bool, measure: Measure) -> list[CeilingRow]:
+    """Rates from the run's own warm copies, where it has no calibration."""
+    by_size: dict[int, list[float]] = {}
+    for name, took in copies.warm[pinned].items():
+        by_size.setdefault(copies.sizes[name], []).append(took)
+    return [
+        CeilingRow(
+            measure=measure,
+            size_bytes=size,
+            samples=len(times),
+            median_ns=round(median(times)),
+            min_ns=round(min(times)),
+            max_ns=round(max(times)),
+        )
+        for size, times in sorted(by_size.items())
+        if size
+    ]
+
+
+def _band(sums: Sequence[float]) -> Band:
+    middle = fmean(sums) if sums else 0.0
+    return (min(sums) / middle, max(sums) / middle) if middle > 0 else (1.0, 1.0)
+
+
+def _factor(band: Band, level: Level) -> float:
+    return {Level.LOW: band[0], Level.MIDDLE: 1.0, Level.HIGH: band[1]}[level]

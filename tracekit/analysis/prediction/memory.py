@@ -1,0 +1,104 @@
+"""Device memory that a run took beside its weights: activations and what the libraries keep, by phase."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from tracekit.analysis.intervals import Times
+from tracekit.analysis.prediction.tape import is_onload
+from tracekit.model import NONE, Phase, SpanKind, Timeline
+
+_BLOCK = 512
+_UNSAMPLED = 1 << 20
+"""Changes of allocated memory below this have no sample of their own on CUDA."""
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Bytes beside the weights: the most in each phase, as expected and at most, and what the allocator's cache adds.
+
+    On CUDA every allocation is in the record. On the emulated device memory is only sampled between modules: the peak
+    less the weights that were always there stands for every phase.
+    """
+
+    expected: dict[str, int]
+    most: dict[str, int]
+    cache_bytes: int
+
+    @classmethod
+    def of(cls, timeline: Timeline) -> Activations | None:
+        """The activations of a timeline's runs; None where device memory was not recorded."""
+        counters = timeline.run.counters
+        allocated = counters[counters["series"] == "device_allocated_bytes"].sort_values("t_ns", kind="stable")
+        peaks = {
+            name: counters.loc[counters["series"] == f"device_peak_{name}_bytes", "value"].max()
+            for name in ("allocated", "reserved")
+        }
+        if allocated.empty and not peaks["allocated"] > 0:
+            return None
+        times, held = _weights_held(timeline)
+        at = allocated["t_ns"].to_numpy()
+        beside = allocated["value"].to_numpy() - _at(times, held, at)
+        peak = max(float(np.nan_to_num(peaks["allocated"])), float(allocated["value"].max()) if len(allocated) else 0.0)
+        reserved = counters.loc[counters["series"] == "device_reserved_bytes", "value"].max()
+        reserved = max(float(np.nan_to_num(peaks["reserved"])), float(np.nan_to_num(reserved)))
+        expected, most = {}, {}
+        for phase, (start, end) in _windows(timeline).items():
+            inside = beside[(at >= start) & (at <= end)]
+            sampled = max(float(inside.max()) if len(inside) else 0.0, 0.0)
+            if timeline.run.manifest.device.kind == "cuda" and len(inside):
+                expected[phase], most[phase] = round(sampled), round(sampled) + _UNSAMPLED
+            else:
+                kept = float(_at(times, held, np.array([start]))[0])
+                expected[phase] = most[phase] = round(max(peak - kept, sampled))
+        return cls(expected, most, round(max(reserved - peak, 0)))
+
+
+def _windows(timeline: Timeline) -> dict[str, tuple[int, int]]:
+    """From when to when each phase of the first run went on."""
+    windows: dict[str, tuple[int, int]] = {}
+    for run in timeline.runs.to_dict("records")[:1]:
+        start, end = int(run["start_ns"]), int(run["end_ns"])
+        loop = (int(run["denoise_start_ns"]), int(run["denoise_end_ns"]))
+        loop = loop if loop[0] != NONE else (end, end)
+        windows = {Phase.ENCODE: (start, loop[0]), Phase.DENOISE: loop, Phase.DECODE: (loop[1], end)}
+    return windows
+
+
+def _weights_held(timeline: Timeline) -> tuple[Times, Times]:
+    """Moments at which the weights on the device changed, and how many bytes of them there were from then on.
+
+    A weight is there from the start of its copy to the end of the next offload of the module whose onload brought it;
+    one that no onload span brought stays.
+    """
+    spans, copies = timeline.spans, timeline.copies
+    copies = copies.iloc[is_onload(copies)]
+    came = copies["start_ns"].to_numpy()
+    size = -(-copies["size_bytes"].to_numpy() // _BLOCK) * _BLOCK
+    onloads = spans.loc[spans["kind"] == SpanKind.ONLOAD, ["span_id", "fqn"]]
+    leader = copies["span_id"].map(dict(zip(onloads["span_id"], onloads["fqn"].astype(str), strict=True)))
+    offloads = spans.loc[spans["kind"] == SpanKind.OFFLOAD, ["fqn", "end_ns"]].sort_values("end_ns")
+    offloads = pd.DataFrame(
+        {"fqn": offloads["fqn"].astype(str), "end_ns": offloads["end_ns"], "gone": offloads["end_ns"]}
+    )
+    held = pd.DataFrame({"came": came, "fqn": leader.fillna("").astype(str).to_numpy(), "size": size})
+    held = held.sort_values("came", kind="stable")
+    # An offload without a module, at a run's end, is of everything that is still there.
+    everything = offloads[offloads["fqn"] == ""].drop(columns="fqn")
+    gone = pd.merge_asof(held, offloads, left_on="came", right_on="end_ns", by="fqn", direction="forward")["gone"]
+    at_end = pd.merge_asof(held, everything, left_on="came", right_on="end_ns", direction="forward")["gone"]
+    left = gone.fillna(at_end).where(held["fqn"].to_numpy() != "")
+    known = left.notna().to_numpy()
+    times = np.concatenate([held["came"].to_numpy(), left[known].to_numpy(np.int64)])
+    change = np.concatenate([held["size"].to_numpy(), -held["size"].to_numpy()[known]])
+    order = np.lexsort((-change, times))
+    return times[order], np.cumsum(change[order])
+
+
+def _at(times: Times, held: Times, moments: Times) -> Times:
+    """The bytes held at these moments."""
+    place = np.searchsorted(times, moments, side="right")
+    return np.asarray(np.append(np.zeros(1, np.int64), held)[place])

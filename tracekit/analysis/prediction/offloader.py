@@ -1,0 +1,130 @@
+"""What every offload mode's hooks have in common: weights that come and go, counted, on a simulated machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tracekit.analysis.prediction.costs import Costs
+from tracekit.analysis.prediction.machine import Machine
+from tracekit.analysis.prediction.tape import Op, Tape
+from tracekit.analysis.prediction.weights import Weight, Weights
+from tracekit.model.plan import Traffic
+
+
+class Offloader:
+    """An offload mode without any hook: a base whose weights are on the device already.
+
+    `paging`: host memory does not hold the weights, so that mapped ones are read from disk at every onload.
+    """
+
+    def __init__(self, weights: Weights, costs: Costs, *, paging: bool = False) -> None:
+        self.weights = weights
+        self.costs = costs
+        self.machine = Machine()
+        self.traffic = Traffic()
+        self.device_bytes = 0
+        self.peak_bytes = 0
+        self.slack_bytes = 0
+        self.peak_with_slack = 0
+        self._paging = paging
+        self._touched: set[str] = set()
+
+    @property
+    def locked_bytes(self) -> int:
+        """Page-locked host memory that the mode holds."""
+        return 0
+
+    @property
+    def anonymous_bytes(self) -> int:
+        """Ordinary host memory that the mode holds beside, or in place of, the weights as they were loaded."""
+        return 0
+
+    @property
+    def replaces_loaded(self) -> bool:
+        """Whether what was loaded is given up for that memory."""
+        return False
+
+    def setup(self) -> None:
+        """What the mode does once, after loading."""
+
+    def enter(self, fqn: str) -> None:
+        """A module is about to run."""
+
+    def leave(self, fqn: str) -> None:
+        """A module has run."""
+
+    def end_run(self) -> None:
+        """The pipeline's call ends."""
+
+    def play(self, tape: Tape) -> None:
+        """Work a tape off, with the mode's hooks around the modules' calls."""
+        factor = self.costs.work_factor
+        machine = self.machine
+        for event in tape.events:
+            match event.op:
+                case Op.ENTER:
+                    self.enter(event.fqn)
+                case Op.LEAVE:
+                    self.leave(event.fqn)
+                case Op.WORK:
+                    machine.work(event.host_ns * factor, event.device_ns)
+                case Op.TRANSFER:
+                    machine.copy(event.host_ns)
+
+    def bring(self, weight: Weight, *, pinned: bool = False, allocate: bool = True) -> None:
+        """Copy a weight to the device, the host waiting."""
+        link = self.costs.h2d(weight, pinned=pinned) + (0.0 if pinned else self.first_touch(weight))
+        self.machine.copy(link, self.costs.allocation(weight) if allocate else 0.0)
+        self.count_h2d(weight)
+        self.hold(weight)
+
+    def give_back(self, weight: Weight) -> None:
+        """Copy a weight back to the host, the host waiting, and free its device memory."""
+        self.machine.copy(self.costs.d2h(weight))
+        self.traffic = Traffic(
+            self.traffic.h2d_copies,
+            self.traffic.h2d_bytes,
+            self.traffic.d2h_copies + 1,
+            self.traffic.d2h_bytes + weight.size_bytes,
+        )
+        self.release(weight)
+
+    def first_touch(self, weight: Weight) -> float:
+        """What touching a weight's pages adds now: once, or every time where memory does not hold them."""
+        if self._paging and weight.mapped:
+            return self.costs.disk(weight)
+        if weight.key in self._touched:
+            return 0.0
+        self._touched.add(weight.key)
+        return self.costs.excess(weight)
+
+    def count_h2d(self, weight: Weight) -> None:
+        """Count one copy to the device."""
+        self.traffic = Traffic(
+            self.traffic.h2d_copies + 1,
+            self.traffic.h2d_bytes + weight.size_bytes,
+            self.traffic.d2h_copies,
+            self.traffic.d2h_bytes,
+        )
+
+    def hold(self, weight: Weight) -> None:
+        """A weight takes device memory from now on."""
+        self.device_bytes += weight.device_bytes
+        self.slack_bytes += weight.slack_bytes
+        self.note_peak()
+
+    def release(self, weight: Weight) -> None:
+        """A weight takes device memory no more."""
+        self.device_bytes -= weight.device_bytes
+        self.slack_bytes -= weight.slack_bytes
+
+    def note_peak(self, *, anew: bool = False) -> None:
+        """Remember the most device memory so far, or from now on."""
+        with_slack = self.device_bytes + self.slack_bytes
+        self.peak_bytes = self.device_bytes if anew else max(self.peak_bytes, self.device_bytes)
+        self.peak_with_slack = with_slack if anew else max(self.peak_with_slack, with_slack)
+
+    def clone_all(self, weights: Iterable[Weight]) -> None:
+        """Copy weights into ordinary memory of their own."""
+        for weight in weights:
+            self.machine.work(self.costs.clone(weight.size_bytes) + self.first_touch(weight))

@@ -1,0 +1,179 @@
+"""The order of work of a stretch of a run: modules' calls, and the host and device time between their bounds.
+
+What the offload mode of the profiled run added (onloads, offloads, copies and waits) is cut out of the host's time, so
+that another mode's can be put in its place.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from tracekit.analysis.activity import Activity, copy_times
+from tracekit.analysis.intervals import Coverage, Times
+from tracekit.analysis.launches import LaunchFinder
+from tracekit.model import NONE, Direction, SpanKind, Timeline
+from tracekit.model.text import codes_and_texts
+
+MAX_STEPS = 12
+"""Warm steps that are read: more would change little."""
+
+_HOOKS = (SpanKind.ONLOAD, SpanKind.OFFLOAD, SpanKind.EMPTY_CACHE, SpanKind.SYNCHRONIZE, SpanKind.TRACEKIT)
+
+
+class Op(StrEnum):
+    """What happens next on the host."""
+
+    ENTER = "enter"  # a module is called: what its offload hooks do before its forward
+    LEAVE = "leave"
+    WORK = "work"  # host code, and the kernels that it launches
+    TRANSFER = "transfer"  # a copy that is no weight's; the host awaits it
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One entry of a tape. `host_ns` of a transfer is what it takes once the device is free."""
+
+    op: Op
+    fqn: str = ""
+    host_ns: float = 0.0
+    device_ns: float = 0.0
+
+
+@dataclass(frozen=True)
+class Tape:
+    """The events of one stretch, and how often it is repeated among those that were read."""
+
+    events: tuple[Event, ...]
+    repeats: int = 1
+
+    @property
+    def host_ns(self) -> float:
+        """Host time of the work."""
+        return sum(event.host_ns for event in self.events if event.op is Op.WORK)
+
+    @property
+    def device_ns(self) -> float:
+        """Device time of the work."""
+        return sum(event.device_ns for event in self.events)
+
+    @property
+    def signature(self) -> tuple[tuple[Op, str], ...]:
+        """What tells two orders of work apart."""
+        return tuple((event.op, event.fqn) for event in self.events)
+
+
+class TapeReader:
+    """Reads stretches of a timeline's main thread."""
+
+    def __init__(self, timeline: Timeline, activity: Activity) -> None:
+        self._timeline = timeline
+        self._activity = activity
+        runs = timeline.spans[timeline.spans["kind"] == SpanKind.RUN]
+        forwards = timeline.spans[timeline.spans["kind"] == SpanKind.FORWARD]
+        threads = (runs if len(runs) else forwards)["thread_id"].unique()
+        on_main = np.isin(timeline.spans["thread_id"].to_numpy(), threads)
+        spans = timeline.spans[on_main]
+        self._forwards = forwards[np.isin(forwards["thread_id"].to_numpy(), threads)].sort_values(
+            ["start_ns", "span_id"], kind="stable"
+        )
+        others = spans[spans["kind"].isin([str(kind) for kind in _HOOKS])]
+        copies = timeline.copies
+        self._away = Coverage.of(others["start_ns"].to_numpy(), others["end_ns"].to_numpy()) | Coverage.of(
+            copies["start_ns"].to_numpy(), copies["end_ns"].to_numpy()
+        )
+        self._transfers = copies[~copies["is_weight"]].sort_values("start_ns", kind="stable")
+
+    @cached_property
+    def _kernels(self) -> tuple[Times, Times]:
+        """When each kernel was launched, in order, and its device time."""
+        ops = self._timeline.run.device_ops
+        kernels = ops[ops["op"] == "kernel"]
+        launched = LaunchFinder(self._timeline.run.runtime_calls).find(kernels).start_ns
+        order = np.argsort(launched, kind="stable")
+        took = (kernels["end_ns"] - kernels["start_ns"]).to_numpy()
+        return launched[order], np.concatenate([np.zeros(1, np.int64), np.cumsum(took[order])])
+
+    def read(self, start_ns: int, end_ns: int) -> Tape:
+        """The tape of ``[start_ns, end_ns)``."""
+        marks = sorted([*self._calls(start_ns, end_ns), *self._copies(start_ns, end_ns)], key=lambda mark: mark[:2])
+        bounds = np.array([start_ns, *(mark[0] for mark in marks), end_ns], np.int64)
+        host = np.diff(bounds) - self._away.within(bounds[:-1], bounds[1:])
+        launched, before = self._kernels
+        device = np.diff(before[np.searchsorted(launched, bounds)])
+        events = []
+        for index, mark in enumerate([None, *marks]):
+            if mark is not None:
+                events.append(mark[2])
+            # Kept even when it is empty, so that every step of one order of work has the same tape.
+            events.append(Event(Op.WORK, "", float(max(host[index], 0)), float(device[index])))
+        return Tape(tuple(events))
+
+    @cached_property
+    def each_step(self) -> list[Tape]:
+        """The later steps of the runs."""
+        steps = self._timeline.steps
+        later = steps[steps["step_index"] > 0].head(MAX_STEPS)
+        return [self.read(int(start), int(end)) for start, end in zip(later["start_ns"], later["end_ns"], strict=True)]
+
+    def steps(self) -> list[Tape]:
+        """The later steps, those in the same order of work as one tape with the mean of their times.
+
+        Not the median: costs are added up, and of times with a long tail only the means add up to the sum's.
+        """
+        kinds = Counter(tape.signature for tape in self.each_step)
+        return [_mean([tape for tape in self.each_step if tape.signature == kind]) for kind in kinds]
+
+    def _calls(self, start_ns: int, end_ns: int) -> list[tuple[int, int, Event]]:
+        """Where module calls begin and end: the time, a tie-breaker that keeps them nested, and the event."""
+        begins = self._forwards["start_ns"].to_numpy()
+        rows = self._forwards.iloc[np.searchsorted(begins, start_ns) : np.searchsorted(begins, end_ns)]
+        codes, names = codes_and_texts(rows["fqn"])
+        marks: list[tuple[int, int, Event]] = []
+        ends = np.minimum(rows["end_ns"].to_numpy(), end_ns).tolist()
+        for place, (code, begin, end) in enumerate(zip(codes.tolist(), rows["start_ns"].tolist(), ends, strict=True)):
+            fqn = names[code]
+            marks.append((begin, place, Event(Op.ENTER, fqn)))
+            # Of calls that end together the inner ones, which began last, end first; nothing begins before an end.
+            marks.append((max(end, begin), -place if end > begin else place, Event(Op.LEAVE, fqn)))
+        return marks
+
+    def _copies(self, start_ns: int, end_ns: int) -> list[tuple[int, int, Event]]:
+        begins = self._transfers["start_ns"].to_numpy()
+        rows = self._transfers.iloc[np.searchsorted(begins, start_ns) : np.searchsorted(begins, end_ns)]
+        starts, ends = rows["start_ns"].to_numpy(), rows["end_ns"].to_numpy()
+        waited = self._activity.kernels.within(starts, ends)
+        return [
+            (int(begin), 0, Event(Op.TRANSFER, "", float(max(took, 0))))
+            for begin, took in zip(starts, ends - starts - waited, strict=True)
+        ]
+
+
+def weight_copy_times(copies: pd.DataFrame, activity: Activity) -> tuple[Times, Times]:
+    """Of each copy, what its call took without waiting for kernels before it, and what the transfer itself took."""
+    start, end = copies["start_ns"].to_numpy(), copies["end_ns"].to_numpy()
+    call = np.maximum(end - start - activity.kernels.within(start, end), 0)
+    device_start, device_end = copy_times(copies)
+    known = (copies["device_start_ns"] != NONE).to_numpy()
+    return call, np.where(known, copies["duration_ns"].to_numpy(), np.minimum(call, device_end - device_start))
+
+
+def is_onload(copies: pd.DataFrame) -> Times:
+    """Positions of weight copies to the device, by start."""
+    rows = np.flatnonzero(copies["is_weight"].to_numpy() & (copies["direction"] == Direction.H2D).to_numpy())
+    return np.asarray(rows[np.argsort(copies["start_ns"].to_numpy()[rows], kind="stable")])
+
+
+def _mean(tapes: list[Tape]) -> Tape:
+    host = np.mean([[event.host_ns for event in tape.events] for tape in tapes], axis=0)
+    device = np.mean([[event.device_ns for event in tape.events] for tape in tapes], axis=0)
+    events = tuple(
+        Event(event.op, event.fqn, float(on_host), float(on_device))
+        for event, on_host, on_device in zip(tapes[0].events, host, device, strict=True)
+    )
+    return Tape(events, len(tapes))
