@@ -102,11 +102,6 @@ def format_share(share: float) -> str:
     return "under 1%" if 0 < share < 0.01 else f"{share:.0%}"
 
 
-def gib(size_bytes: float) -> float:
-    """A memory size in GiB, for an axis that says GiB."""
-    return size_bytes / GIB
-
-
 def megabytes(size_bytes: float) -> float:
     """A transferred amount in decimal MB, for an axis that says MB."""
     return size_bytes / 10**6
@@ -154,6 +149,23 @@ class DurationUnit:
     def quanta_text(self, quanta: int) -> str:
         """That many quanta in this unit, without the unit's name."""
         return f"{quanta * self.quantum_ns / self.unit_ns:,.2f}"
+
+
+@dataclass(frozen=True)
+class MemoryUnit:
+    """One unit for an axis of memory sizes: its name and its length."""
+
+    name: str
+    unit_bytes: int
+
+    @classmethod
+    def fitting(cls, largest_bytes: int) -> MemoryUnit:
+        """GiB for what has one, else MiB."""
+        return cls("GiB", GIB) if largest_bytes >= GIB else cls("MiB", 2**20)
+
+    def value(self, size_bytes: float) -> float:
+        """A size in this unit."""
+        return size_bytes / self.unit_bytes
 
 
 def _scaled(value: float, base: int, names: tuple[str, ...]) -> str:

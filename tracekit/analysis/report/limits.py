@@ -1,0 +1,41 @@
+"""What is not worth doing: the usual suspects that this run's own figures clear, with the most each could save."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tracekit.analysis.verdict import knows_kernels
+from tracekit.model import Cause, Summary
+from tracekit.model.report import StepParts
+from tracekit.units import format_duration, format_share
+
+_SUSPECTS = {
+    Cause.ALLOCATION: "Keeping the allocator's cache, or allocating less",
+    Cause.HOOKS: "Cheaper offload hooks",
+    Cause.COMPUTE: "Faster kernels, or torch.compile",
+    Cause.DISK: "A faster disk",
+    Cause.MAPPING: "Touching the weights' pages beforehand",
+}
+"""What people try first, by the cause that it would remove."""
+_LITTLE = 0.1
+"""Share of all steps' time below which removing a cause is not worth the trouble."""
+
+
+def not_worth(summary: Summary, steps: Sequence[StepParts]) -> list[str]:
+    """A sentence for each suspect that takes little of the steps; none where causes are not known."""
+    wall = sum(step.wall_ns for step in steps)
+    if not summary.causes or not wall or not knows_kernels(summary):
+        return []
+    sentences = []
+    for cause, what in _SUSPECTS.items():
+        took = sum(part.duration_ns for step in steps for part in step.parts if part.name == cause)
+        if took >= _LITTLE * wall:
+            continue
+        if not took:
+            sentences.append(f"{what}: saves nothing, no step has any {cause}.")
+            continue
+        sentences.append(
+            f"{what}: saves at most {format_duration(took)} of the {format_duration(wall)} in all steps "
+            f"({format_share(took / wall)})."
+        )
+    return sentences

@@ -1,0 +1,230 @@
+"""What a report shows beyond the summary: matrices, series and checks, as plain data. Built by analysis.report."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from tracekit.model.manifest import Manifest
+from tracekit.model.summary import Summary
+
+MAX_POINTS = 2_000
+"""Points a series may have: SVG draws more slowly than people read."""
+MAX_HEAT_ROWS = 600
+MAX_HEAT_COLUMNS = 60
+
+
+class Basis(StrEnum):
+    """What a finding's gain rests on."""
+
+    MEASURED = "measured"
+    PREDICTED = "predicted"
+
+
+class CheckState(StrEnum):
+    """How a check of the figures went."""
+
+    PASSED = "passed"
+    NOTED = "note"  # the figures hold, and a reader should know this
+    FAILED = "failed"
+    UNKNOWN = "not known"  # this run has no record that would tell
+
+
+class CopyState(StrEnum):
+    """What a copy to the device found on its host side."""
+
+    PAGED = "paged"  # bytes came from disk, or some pages were not in memory
+    FIRST = "first"  # its parameter's first onload in the process, nothing paged
+    WARM = "warm"
+
+
+class Part(msgspec.Struct, kw_only=True, frozen=True):
+    """One exclusive share of a step's wall time: a Cause's name, or one of `COPYING`, `COMPUTING`, `NEITHER`."""
+
+    name: str
+    duration_ns: int
+
+
+COPYING, COMPUTING, NEITHER = "exposed copies", "compute", "neither copy nor kernel"
+"""The parts of a step in a run whose causes are not known."""
+
+
+class StepParts(msgspec.Struct, kw_only=True):
+    """One step's wall time in parts that add up to it. `start_ns`, `end_ns`: where the timeline shows it."""
+
+    label: str
+    run_index: int
+    step_index: int
+    start_ns: int
+    end_ns: int
+    wall_ns: int
+    parts: list[Part]
+
+
+class Matrix(msgspec.Struct, kw_only=True):
+    """Rows times columns of little-endian float32, row by row; NaN where there is no value."""
+
+    rows: int
+    columns: int
+    values: bytes
+
+
+class HeatMap(msgspec.Struct, kw_only=True):
+    """The denoiser's modules in the order in which they run, against steps.
+
+    A row is one module, or `modules_a_row` neighbours where there are too many; a column is one step, or the mean of
+    `steps_a_column`. Times are ns, `rate` is bytes per ns, `resident` the share of the weights' pages that were in the
+    page cache just before their copy. A matrix without any value is None.
+    """
+
+    modules: list[str]
+    steps: list[str]
+    modules_a_row: int
+    steps_a_column: int
+    copy: Matrix | None
+    rate: Matrix | None
+    resident: Matrix | None
+    compute: Matrix | None
+
+
+class CopyGroup(msgspec.Struct, kw_only=True):
+    """Weight copies to the device of about one size, in one state, from one kind of host memory.
+
+    `size_bytes` is their median size; times are quartiles, ns. `points` are what a scatter shows of them: size, time,
+    and how many copies it stands for.
+    """
+
+    state: CopyState
+    host_memory: str
+    size_bytes: int
+    copies: int
+    total_bytes: int
+    median_ns: int
+    low_ns: int
+    high_ns: int
+    points: list[tuple[int, int, int]]
+
+
+class MemorySeries(msgspec.Struct, kw_only=True):
+    """A quantity of device memory over time: the largest and the smallest sample of each stretch from a `t_ns` on."""
+
+    name: str
+    t_ns: list[int]
+    high_bytes: list[int]
+    low_bytes: list[int]
+
+
+class MemoryTrack(msgspec.Struct, kw_only=True):
+    """Device memory over time. `limit_bytes` is the cap where `is_cap`, else the device's total (None: not known).
+
+    `peaks` holds each phase's and step 1's largest sample by series name.
+    """
+
+    series: list[MemorySeries]
+    limit_bytes: int | None
+    is_cap: bool
+    peak_bytes: int
+    peaks: list[tuple[str, dict[str, int]]]
+
+
+class TotalLine(msgspec.Struct, kw_only=True):
+    """What a configuration takes for any number of steps: set-up, encode and decode, step 1, then warm steps.
+
+    `warm_low_ns` and `warm_high_ns` are the fastest and slowest warm step. `measured_steps` is how many were run;
+    what lies beyond them is carried on at the warm rate.
+    """
+
+    name: str
+    setup_ns: int
+    around_ns: int
+    first_step_ns: int
+    warm_step_ns: int
+    warm_low_ns: int
+    warm_high_ns: int
+    measured_steps: int
+    basis: Basis
+
+    def total_ns(self, steps: int) -> int:
+        """The total of that many steps, one or more."""
+        return self.setup_ns + self.around_ns + self.first_step_ns + (steps - 1) * self.warm_step_ns
+
+
+class Check(msgspec.Struct, kw_only=True):
+    """One reason to trust the figures, or not to."""
+
+    title: str
+    state: CheckState
+    detail: str
+
+
+class Finding(msgspec.Struct, kw_only=True):
+    """One thing to change, with what speaks for it.
+
+    `low_ns` and `high_ns` bound what it saves of the whole run (both None: not known); `cost` says what it takes,
+    `code` is ready to paste. `start_ns` and `end_ns` are a moment that shows it (None: none in particular).
+    """
+
+    slug: str
+    title: str
+    evidence: str
+    low_ns: int | None
+    high_ns: int | None
+    basis: Basis
+    cost: str
+    code: str
+    start_ns: int | None = None
+    end_ns: int | None = None
+
+
+class Moment(msgspec.Struct, kw_only=True, frozen=True):
+    """A stretch of the timeline."""
+
+    start_ns: int
+    end_ns: int
+
+
+class Titles(msgspec.Struct, kw_only=True):
+    """Each section's finding in a sentence."""
+
+    verdict: str
+    cold_warm: str
+    steps: str
+    heat: str
+    bandwidth: str
+    memory: str
+    modules: str
+    trust: str
+
+
+class RunReport(msgspec.Struct, kw_only=True):
+    """One run in a report. `name` tells it from the report's other runs.
+
+    `first` and `warm` are the first run's first step and the one that stands for its warm ones (see
+    tracekit.model.typical). `moments` has each module's slowest onload by FQN. `not_worth` are sentences.
+    """
+
+    name: str
+    path: str
+    summary: Summary
+    manifest: Manifest
+    titles: Titles
+    steps: list[StepParts]
+    first: StepParts | None
+    warm: StepParts | None
+    heat: HeatMap | None
+    copies: list[CopyGroup]
+    memory: MemoryTrack | None
+    total: TotalLine | None
+    checks: list[Check]
+    findings: list[Finding]
+    not_worth: list[str]
+    moments: dict[str, Moment]
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """One run, or several side by side. `break_even` says from how many steps which run is ahead."""
+
+    title: str
+    runs: list[RunReport]
+    break_even: str

@@ -1,0 +1,167 @@
+"""What the page shows, as texts for its templates and as data for its script."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from tracekit.model.report import CheckState, Finding, Report, RunReport, StepParts, TotalLine
+from tracekit.render.figures import comparison_figures, run_figures
+from tracekit.render.figures.causes import part_names
+from tracekit.render.figures.heat import HEAT_NAMES
+from tracekit.render.figures.palette import LINE_ROLES, role
+from tracekit.render.figures.totals import DEFAULT_STEPS, STEPS
+from tracekit.render.html.modules import MAX_ROWS, STATIC_ROWS, module_table
+from tracekit.render.html.tables import (
+    bandwidth_table,
+    causes_table,
+    memory_table,
+    steps_table,
+    totals_table,
+    waterfall_table,
+)
+from tracekit.render.html.trust import MARKS, command_line, paging_facts, provenance
+from tracekit.render.html.verdict import bars_table, facts, first_and_warm, has_room, step_bars
+from tracekit.render.plaintext import visible
+from tracekit.units import format_duration
+
+
+def page_view(report: Report) -> dict[str, Any]:
+    """The templates' variables."""
+    lines = _lines(report)
+    return {
+        "title": visible(report.title),
+        "runs": [_run_view(run, index) for index, run in enumerate(report.runs)],
+        "several": len(report.runs) > 1,
+        "charts": sorted(comparison_figures(report)),
+        "heights": {name: figure["layout"]["height"] for name, figure in comparison_figures(report).items()},
+        "break_even": visible(report.break_even),
+        "totals_table": totals_table(lines) if lines else None,
+        "causes_table": causes_table(report.runs) if len(report.runs) > 1 else None,
+        "all_steps_table": steps_table([run for run in report.runs if run.steps]) if len(report.runs) > 1 else None,
+        "all_steps_legend": _legend([step for run in report.runs for step in run.steps]),
+        "default_steps": DEFAULT_STEPS,
+        "max_steps": STEPS,
+        "has_room": has_room,
+        "marks": MARKS,
+        "heat_names": HEAT_NAMES,
+        "sections": _sections(len(report.runs) > 1),
+        "visible": visible,
+    }
+
+
+def page_data(report: Report) -> dict[str, Any]:
+    """What the script draws and sorts."""
+    rows = MAX_ROWS // len(report.runs)
+    return {
+        "figures": comparison_figures(report),
+        "runs": [{"figures": run_figures(run), "modules": module_table(run, rows)} for run in report.runs],
+        "totals": [_total(line, index) for index, line in enumerate(_lines(report))],
+    }
+
+
+def _sections(several: bool) -> list[tuple[str, str]]:
+    """What the page's head links to."""
+    if several:
+        ids = [("verdict", "Verdicts"), ("all-steps", "Steps"), ("compared", "Causes"), ("break-even", "Break-even")]
+        return [*ids, ("run-0", "Each run")]
+    return [
+        ("change", "What to change"),
+        ("cold", "Cold against warm"),
+        ("steps", "Steps"),
+        ("heat", "Heat map"),
+        ("bandwidth", "Bandwidth"),
+        ("memory", "Memory"),
+        ("break-even", "Break-even"),
+        ("modules", "Modules"),
+        ("trust", "Trust"),
+    ]
+
+
+def _legend(steps: Sequence[StepParts]) -> dict[str, str]:
+    return {name: role(name) for name in part_names(steps)}
+
+
+def _tone(run: RunReport) -> str:
+    states = {check.state for check in run.checks}
+    return "bad" if CheckState.FAILED in states else "warn" if CheckState.NOTED in states else ""
+
+
+def _lines(report: Report) -> list[TotalLine]:
+    return [run.total for run in report.runs if run.total is not None]
+
+
+def _total(line: TotalLine, index: int) -> dict[str, Any]:
+    """A configuration's total for each number of steps from 1."""
+    totals = [line.total_ns(steps) for steps in range(1, STEPS + 1)]
+    return {
+        "name": visible(line.name),
+        "role": LINE_ROLES[index % len(LINE_ROLES)],
+        "texts": [format_duration(total) for total in totals],
+        "values": totals,
+        "measured": line.measured_steps,
+    }
+
+
+def _run_view(run: RunReport, index: int) -> dict[str, Any]:
+    figures = run_figures(run)
+    bars, unit = step_bars(first_and_warm(run)) if first_and_warm(run) else ([], None)
+    return {
+        "index": index,
+        "report": run,
+        "name": visible(run.name),
+        "path": visible(run.path),
+        "open_command": shlex.join(["tracekit", "open", visible(run.path)]),
+        "head": _head(run),
+        "tone": _tone(run),
+        "lede": visible(run.summary.verdict),
+        "bars": bars,
+        "unit": unit,
+        "bars_table": bars_table(run),
+        "legend": _legend([step for _, step in first_and_warm(run)]),
+        "steps_legend": _legend(run.steps),
+        "facts": facts(run),
+        "findings": [_finding(finding) for finding in run.findings],
+        "next_steps": [_suggestion(text) for text in run.summary.next_steps],
+        "charts": sorted(figures),
+        "heights": {name: figure["layout"]["height"] for name, figure in figures.items()},
+        "quantities": [name.removeprefix("heat-") for name in figures if name.startswith("heat-")],
+        "waterfall_table": waterfall_table(run),
+        "paging": run.summary.paging,
+        "paging_reason": _sentence(run.summary.paging.reason) if run.summary.paging else "",
+        "paging_facts": paging_facts(run.summary.paging) if run.summary.paging else [],
+        "steps_table": steps_table([run]) if run.steps else None,
+        "bandwidth_table": bandwidth_table(run.copies, run.summary) if run.copies else None,
+        "memory_table": memory_table(run.memory) if run.memory else None,
+        "modules": module_table(run, STATIC_ROWS),
+        "provenance": provenance(run.manifest),
+        "command": command_line(run.manifest),
+        "warnings": [visible(text) for text in run.summary.warnings],
+    }
+
+
+def _sentence(text: str) -> str:
+    return visible(text[:1].upper() + text[1:]).rstrip(".")
+
+
+def _suggestion(text: str) -> tuple[str, str]:
+    """What to do and, where the sentence ends in one, the command."""
+    words, colon, command = visible(text).partition(": tracekit profile ")
+    return words + colon[:1], f"tracekit profile {command}" if colon else ""
+
+
+def _head(run: RunReport) -> list[str]:
+    summary = run.summary
+    steps = f"{len(summary.steps):,} step{'s' if len(summary.steps) != 1 else ''}"
+    device = "emulated device" if summary.emulated else summary.device_name
+    words = [run.name, steps, device, run.manifest.created.replace("T", " ")[:16]]
+    return [visible(word) for word in words if word]
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    low, high = finding.low_ns, finding.high_ns
+    gain = ""
+    if low is not None and high is not None:
+        gain = format_duration(low) if low == high else f"{format_duration(low)} to {format_duration(high)}"
+    return {"finding": finding, "gain": gain, "title": visible(finding.title), "evidence": visible(finding.evidence)}
