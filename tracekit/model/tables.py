@@ -139,15 +139,26 @@ COPIES = Table(
 )
 HOST_SAMPLES = Table(
     "host_samples",
-    "Host-memory evidence of a weight copy, taken without touching its pages.",
+    "Host-memory evidence of copies from pageable memory, taken without touching its pages. A weight is probed in full "
+    "until it was seen fully resident, and at every 16th copy after that; in between only `read_bytes` is counted, and "
+    "when a copy shows some, every weight is probed in full again.",
     (
         Column("copy_id", "i64", "The copy it belongs to."),
         Column(
-            "resident_before", "f64", "Share of the source's pages in the page cache before, 0 to 1.", nullable=True
+            "resident_before",
+            "f64",
+            "Share of the weight's pages that were in memory just before, 0 to 1; of mapped files alone.",
+            nullable=True,
         ),
-        Column("read_bytes", "i64", "Bytes the process read from disk during the copy.", nullable=True),
-        Column("major_faults", "i64", "Major page faults of the process during the copy.", nullable=True),
-        Column("minor_faults", "i64", "Minor page faults of the process during the copy.", nullable=True),
+        Column(
+            "read_bytes",
+            "i64",
+            "Bytes that the process (all its threads) had read from disk during the copy, read-ahead for later weights "
+            "included.",
+            nullable=True,
+        ),
+        Column("major_faults", "i64", "Major page faults of the process (all threads) during the copy.", nullable=True),
+        Column("minor_faults", "i64", "Minor page faults of the process (all threads) during the copy.", nullable=True),
         Column("io_stall_ns", "i64", "Time the machine stalled on I/O during the copy (PSI some).", nullable=True),
     ),
 )
