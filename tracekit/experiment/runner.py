@@ -67,6 +67,16 @@ def run_experiment(
     return experiment
 
 
+def new_experiment(plan: Plan) -> Experiment:
+    """An experiment of which nothing has run."""
+    return Experiment(
+        tracekit_version=tracekit.__version__,
+        created=datetime.now().astimezone().isoformat(timespec="seconds"),
+        plan=plan,
+        runs=[ArmRun(block=turn.block, arm=turn.arm) for turn in plan.turns],
+    )
+
+
 def save(experiment: Experiment, folder: Path) -> None:
     """Write ``experiment.json``, whole or not at all."""
     data = msgspec.json.format(msgspec.json.encode(experiment), indent=1)
@@ -104,12 +114,7 @@ def _open(plan: Plan, folder: Path, resume: bool) -> Experiment:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot make {folder}: {error.strerror or error}") from error
-    return Experiment(
-        tracekit_version=tracekit.__version__,
-        created=datetime.now().astimezone().isoformat(timespec="seconds"),
-        plan=plan,
-        runs=[ArmRun(block=turn.block, arm=turn.arm) for turn in plan.turns],
-    )
+    return new_experiment(plan)
 
 
 def _check_same(plan: Plan, found: Plan, folder: Path) -> None:
