@@ -81,7 +81,7 @@ def _profile_pipeline(ctx: click.Context, name: str, arguments: tuple[str, ...],
         for run in recorded:
             if options["as_json"]:
                 click.echo(render_json(run.summary()))
-            _show_end(run)
+            _show_end(run, report=not options["no_report"])
     return 0
 
 
@@ -112,11 +112,11 @@ def _profile_script(ctx: click.Context, target: str, arguments: tuple[str, ...],
             ended = error
     code = report_end(ended) if ended else 0
     for run in recorded:
-        _show_end(run)
+        _show_end(run, report=not options["no_report"])
     return code
 
 
-def _show_end(run: Run) -> None:
+def _show_end(run: Run, *, report: bool) -> None:
     """Close with the summary, where everything is, and the next command."""
     from tracekit.render.terminal import render_summary
 
@@ -126,6 +126,8 @@ def _show_end(run: Run) -> None:
         note(f"Trace  {with_size(run.trace_path)}")
     if run.trace_adjustments:
         note(f"       {run.trace_adjustments}")
+    if report:
+        note(f"Report {with_size(run.write_report())}")
     next_command("tracekit", "show" if run.trace_path else "export", run.path)
 
 

@@ -112,6 +112,7 @@ _OPTIONS = (
     ),
     _flag(RECORDING, "--force", help="Replace the run folder if it exists."),
     _flag(RECORDING, "--no-trace", help="Leave the timeline to tracekit export."),
+    _flag(RECORDING, "--no-report", help="Leave the report to tracekit report."),
     _flag(RECORDING, "--python-frames", help="Record Python calls, too. Slow."),
     _choice(RECORDING, "--activity", among=_ACTIVITIES, default="auto", help="Where device times come from on CUDA."),
     _flag(RECORDING, "--no-calibration", help="Do not measure the link, the memory and the disk first."),

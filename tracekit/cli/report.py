@@ -38,6 +38,6 @@ def command(runs: tuple[Path, ...], output: Path | None, force: bool, in_browser
     opened = [api.load(path) for path in runs]
     path = write_page(report_page(opened), target)
     click.echo(with_size(path))
-    if in_browser and not click.launch(str(path.resolve())) == 0:
+    if in_browser and click.launch(str(path.resolve())) != 0:
         note(f"No browser could be started: open {path} in one.")
     next_command("tracekit", "open", runs[0])

@@ -27,7 +27,7 @@ def run_arm(turn: ArmRun, words: Sequence[str], folder: Path, launcher: Sequence
     log = folder.with_suffix(".log")
     folder.parent.mkdir(parents=True, exist_ok=True)
     profile = [sys.executable, "-m", "tracekit", "profile", *words]
-    command = [*launcher, *profile, "--output", str(folder), "--force", "--no-trace", "--json"]
+    command = [*launcher, *profile, "--output", str(folder), "--force", "--no-trace", "--no-report", "--json"]
     start = time.monotonic_ns()
     with log.open("w") as stderr:
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr)
