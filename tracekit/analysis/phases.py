@@ -3,7 +3,8 @@
 A pipeline's steps end where `scheduler.step` ends. The denoiser is every component whose forwards happen between two
 such ends, and the one that ran last before the first; the loop begins at its first onload or forward. Each step
 begins where the one before ends, so that every moment of the loop has a step. What comes before the loop is encode,
-after it decode, and what lies outside any run is set-up. Of a bare module, each outermost call is a step.
+after it decode, and what lies outside any run is set-up. Of a bare module, each outermost call is a step. In a trace
+that torch.profiler made, steps are what it marked as such, and the run reaches from the first to the last of them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import pandas as pd
 
 from tracekit.analysis.intervals import Times
 from tracekit.model import NONE, Phase, RunData, SpanKind
-from tracekit.model.text import codes_and_texts, text_column
+from tracekit.model.kinetojson import PROFILER_STEP
+from tracekit.model.text import codes_and_texts, starts_with, text_column
 
 PHASES = (Phase.SETUP, Phase.ENCODE, Phase.DENOISE, Phase.DECODE)
 """The phases in a run's order: a moment's is how many of the run's bounds it has passed."""
@@ -81,7 +83,7 @@ def find_phases(run: RunData) -> Phases:
     """The phases of every run in the folder, also of runs that never ended."""
     # Only what is needed: on millions of spans, copying frames is the cost.
     spans = run.spans[["span_id", "parent_id", "run_index", "start_ns", "end_ns", "kind"]].assign(
-        component=components(run.spans["fqn"])
+        component=components(run.spans["fqn"]), is_step=starts_with(run.spans["name"], PROFILER_STEP)
     )
     in_runs = spans[(spans["run_index"] != NONE) & (spans["kind"] != SpanKind.TRACEKIT)]
     is_bare = list(run.manifest.components.values()) == [run.manifest.pipeline_class]
@@ -92,7 +94,10 @@ def find_phases(run: RunData) -> Phases:
         extent = whole if len(whole) else own
         start, end = int(extent["start_ns"].min()), int(extent["end_ns"].max())
         ends = np.sort(own.loc[own["kind"] == SpanKind.SCHEDULER, "end_ns"].to_numpy())
-        if is_bare and len(ends) == 0:
+        marks = _marked_steps(own)
+        if len(ends) == 0 and marks:
+            loop, bounds = (start, end), marks
+        elif is_bare and len(ends) == 0:
             denoisers += _by_first_start(own)
             loop, bounds = (start, end), _bare_steps(own)
         else:
@@ -135,6 +140,13 @@ def _loop(denoiser: pd.DataFrame, step_ends: Times, run_end: int) -> tuple[tuple
     bounds = [start, *(int(end) for end in step_ends)]
     end = run_end if len(begins) and begins.max() >= bounds[-1] else bounds[-1]
     return (start, end), list(itertools.pairwise(bounds))
+
+
+def _marked_steps(spans: pd.DataFrame) -> list[tuple[int, int]]:
+    """The steps that the program's own torch.profiler marked; of several threads' marks, those that come first."""
+    marks = spans[(spans["kind"] == SpanKind.ANNOTATION) & spans["is_step"]].sort_values("start_ns", kind="stable")
+    apart = marks["start_ns"] >= marks["end_ns"].cummax().shift(fill_value=0)
+    return list(marks.loc[apart, ["start_ns", "end_ns"]].itertuples(index=False, name=None))
 
 
 def _bare_steps(spans: pd.DataFrame) -> list[tuple[int, int]]:

@@ -2,9 +2,10 @@
 
 from tracekit.api.context import profile
 from tracekit.api.experiment import load_experiment
+from tracekit.api.importing import import_trace
 from tracekit.api.options import CaptureOptions
 from tracekit.api.pipeline import profile_pipeline
 from tracekit.api.run import Run, load
 from tracekit.api.script import profile_script
 
-__all__ = ["CaptureOptions", "Run", "load", "load_experiment", "profile", "profile_pipeline", "profile_script"]
+__all__ = ["CaptureOptions", "Run", "import_trace", "load", "load_experiment", "profile", "profile_pipeline", "profile_script"]

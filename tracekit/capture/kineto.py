@@ -10,7 +10,6 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import torch
@@ -19,7 +18,8 @@ from torch.profiler import ProfilerActivity, profile
 from tracekit.capture.clock import Bracket, align
 from tracekit.capture.collector import DeviceActivity
 from tracekit.capture.recorder import Recorder
-from tracekit.model import DEVICE_OPS, NONE, RUNTIME_CALLS
+from tracekit.model import DEVICE_OPS, RUNTIME_CALLS
+from tracekit.model.kinetojson import DEVICE_OPS_BY_CATEGORY, RUNTIME_CATEGORIES, KinetoEvent, KinetoTrace, to_ns
 
 MARKS = 16
 """Marks at each end of a window: the tightest of them bound the clocks' offset to a few microseconds."""
@@ -33,32 +33,7 @@ of 60,000 kernels still came whole (torch 2.11), so the file is not read.
 MAX_WINDOW_NS = 60_000_000_000
 """A window also ends at the first step's end after so long: compiled regions launch many kernels in few host events."""
 
-_DEVICE_OPS = {"kernel": "kernel", "gpu_memcpy": "memcpy", "gpu_memset": "memset"}
-_KINDS = {*_DEVICE_OPS, "cuda_runtime", "cuda_driver"}
-
-
-class _Args(msgspec.Struct, gc=False):
-    """What is read of an event's args. Other events have other things under these names: they are not checked here."""
-
-    device: Any = 0
-    stream: Any = 0
-    correlation: Any = NONE
-    bytes: Any = NONE
-
-
-class _Event(msgspec.Struct, gc=False):
-    ph: str = ""
-    cat: str = ""
-    name: str = ""
-    tid: int | str = 0
-    ts: float = 0.0
-    dur: float = 0.0
-    args: _Args = msgspec.field(default_factory=_Args)
-
-
-class _Trace(msgspec.Struct):
-    traceEvents: list[_Event]  # noqa: N815 - Kineto's key
-    baseTimeNanoseconds: int = 0  # noqa: N815
+_KINDS = {*DEVICE_OPS_BY_CATEGORY, *RUNTIME_CATEGORIES}
 
 
 class KinetoActivity(DeviceActivity):
@@ -145,7 +120,7 @@ class KinetoActivity(DeviceActivity):
                 marks.append((before, clock()))
         return marks
 
-    def _stop(self) -> tuple[list[_Event], int]:
+    def _stop(self) -> tuple[list[KinetoEvent], int]:
         profiler, self._profiler = self._profiler, None
         if profiler is None:
             return [], 0
@@ -154,19 +129,19 @@ class KinetoActivity(DeviceActivity):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "window.json"
             profiler.export_chrome_trace(str(path))
-            trace = msgspec.json.decode(path.read_bytes(), type=_Trace)
+            trace = msgspec.json.decode(path.read_bytes(), type=KinetoTrace)
         events = [event for event in trace.traceEvents if event.ph == "X" and event.cat in _KINDS]
         events.sort(key=lambda event: event.ts)
         return events, trace.baseTimeNanoseconds
 
-    def _write(self, events: list[_Event], base_ns: int) -> None:
+    def _write(self, events: list[KinetoEvent], base_ns: int) -> None:
         """Rows of a window, on our clock; the marks are tracekit's own and left out."""
         marks = [event for event in events if event.name.startswith("cudaEventRecord")]
         marks = marks[:MARKS] + marks[-MARKS:]
         aligned = None
         if len(marks) == len(self._marks):
             aligned = align(
-                Bracket(before, after, _ns(event.ts), _ns(event.ts + event.dur))
+                Bracket(before, after, to_ns(event.ts), to_ns(event.ts + event.dur))
                 for (before, after), event in zip(self._marks, marks, strict=True)
             )
         if aligned is None:
@@ -180,9 +155,9 @@ class KinetoActivity(DeviceActivity):
         append, threads = self._recorder.sink.append, self._recorder.threads
         memcpys = 0
         for event in events:
-            start = _ns(event.ts) + offset
-            end = start + _ns(event.dur)
-            op = _DEVICE_OPS.get(event.cat)
+            start = to_ns(event.ts) + offset
+            end = start + to_ns(event.dur)
+            op = DEVICE_OPS_BY_CATEGORY.get(event.cat)
             args = event.args
             if op is not None:
                 memcpys += op == "memcpy"
@@ -191,7 +166,3 @@ class KinetoActivity(DeviceActivity):
                 tid = int(event.tid)
                 append(RUNTIME_CALLS, event.name, threads.get(tid, tid), start, end, args.correlation)
         self.counts["device_memcpys"] = self.counts.get("device_memcpys", 0) + memcpys
-
-
-def _ns(microseconds: float) -> int:
-    return round(microseconds * 1000)

@@ -44,6 +44,12 @@ def codes_and_texts(column: pd.Series[Any]) -> tuple[npt.NDArray[np.int64], list
     return column.cat.codes.to_numpy().astype(np.int64), list(column.cat.categories)
 
 
+def starts_with(column: pd.Series[Any], prefix: str) -> npt.NDArray[np.bool_]:
+    """Whether each text of a column begins with `prefix`."""
+    codes, texts = codes_and_texts(column)
+    return np.array([text.startswith(prefix) for text in texts], np.bool_)[codes]
+
+
 def row_numbers(rows: pd.DataFrame) -> npt.NDArray[np.int64]:
     """A number for each row, equal where the rows are equal, from 0 in the order of their first appearance."""
     numbers = np.zeros(len(rows), np.int64)

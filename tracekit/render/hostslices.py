@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from tracekit.model import NONE, HostMemory, Phase, SpanKind, Timeline
-from tracekit.model.text import codes_and_texts, concat_rows, row_numbers, same_text, text_column
+from tracekit.model.kinetojson import PROFILER_STEP
+from tracekit.model.text import codes_and_texts, concat_rows, row_numbers, same_text, starts_with, text_column
 from tracekit.render.jsontext import Ints, Member, Words
 from tracekit.render.selection import Gap
 from tracekit.render.slices import Slices
@@ -33,7 +34,7 @@ def run_rows(timeline: Timeline) -> pd.DataFrame:
     cut = cut.assign(
         thread_id=cut["run_index"].map(threads).fillna(timeline.run.manifest.process_id).astype(np.int64),
         name=same_text(timeline.run.manifest.pipeline_class, len(cut)),
-        note=same_text("cut off: the process ended in it", len(cut)),
+        note=same_text("" if timeline.run.manifest.complete else "cut off: the process ended in it", len(cut)),
     )
     return concat_rows([ended, cut])
 
@@ -62,7 +63,7 @@ def step_slices(timeline: Timeline, runs: pd.DataFrame) -> Slices:
         Member("run_index", _column(steps, "run_index")),
         Member("step_index", _column(steps, "step_index")),
     ]
-    return _slices(steps, STEP_CATEGORY, Words.of([f"ProfilerStep#{number}" for number in range(len(steps))]), args)
+    return _slices(steps, STEP_CATEGORY, Words.of([f"{PROFILER_STEP}{number}" for number in range(len(steps))]), args)
 
 
 def phase_slices(timeline: Timeline, runs: pd.DataFrame) -> Slices:
@@ -94,9 +95,13 @@ def component_slices(timeline: Timeline) -> Slices:
 
 
 def span_slices(timeline: Timeline) -> Slices:
-    """Every span but the runs: a forward named by its path below its caller, the others by what they do."""
+    """Every span but the runs, and steps that a program marked, which are steps here, too.
+
+    A forward is named by its path below its caller, the others by what they do.
+    """
     spans = timeline.spans
-    spans = spans[spans["kind"] != SpanKind.RUN].sort_values(["start_ns", "span_id"], kind="stable")
+    is_step = (spans["kind"] == SpanKind.ANNOTATION).to_numpy() & starts_with(spans["name"], PROFILER_STEP)
+    spans = spans[(spans["kind"] != SpanKind.RUN) & ~is_step].sort_values(["start_ns", "span_id"], kind="stable")
     is_forward = (spans["kind"] == SpanKind.FORWARD).to_numpy()
     args = [
         Member("fqn", Words.of(spans["fqn"])),
