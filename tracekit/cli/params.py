@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import click
 
 from tracekit.errors import UsageError
@@ -30,3 +32,15 @@ def step_numbers(text: str) -> tuple[int, ...]:
         return tuple(int(number) for number in text.split(","))
     except ValueError as error:
         raise click.BadParameter(f"{text!r} is not a list of step numbers, such as 0,1,-1") from error
+
+
+def percentage(text: str) -> float:
+    """The share that a percentage is, such as 0.05 for ``5%``; a plain number could be either, and is refused."""
+    number, sign, rest = text.strip().partition("%")
+    try:
+        share = float(number) / 100
+    except ValueError:
+        share = -1.0
+    if not sign or rest or not 0 <= share < math.inf:
+        raise click.BadParameter(f"{text!r} is not a percentage, such as 5%")
+    return share

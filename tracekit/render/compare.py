@@ -1,0 +1,128 @@
+"""A comparison for a terminal: verdict, times, causes, modules, memory, configuration, caveats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from tracekit.model.compare import Comparison, Difference, Outcome, Setting, Side
+from tracekit.render.blocks import bullets, print_blocks, table
+from tracekit.render.plaintext import shorten_left, visible
+from tracekit.units import format_bytes, format_duration, format_memory
+
+MAX_MODULES = 8
+MAX_FQN = 34
+MAX_VALUE = 24
+MAX_PATH = 40
+
+WORDS = {Outcome.MORE: "slower", Outcome.LESS: "faster", Outcome.NOISE: "noise", Outcome.UNKNOWN: "-"}
+"""What an outcome means for a time."""
+
+
+def render_comparison(comparison: Comparison, console: Console) -> None:
+    """Print the comparison within 80 columns; `console` decides where to, and whether in colour."""
+    samples = f"means; 95% intervals (Welch) of {comparison.unit}; -: fewer than two samples"
+    blocks: list[RenderableType] = [
+        _head(comparison),
+        Text(visible(comparison.verdict), style="bold"),
+        table(("", "A", "B", "B - A", "of A", "95% interval", ""), time_rows(comparison.times), samples),
+    ]
+    for title, causes in (("warm step", comparison.warm_causes), ("step 1", comparison.first_causes)):
+        if causes:
+            blocks.append(table((title, "A", "B", "B - A", "95% interval", ""), cause_rows(causes)))
+    blocks.append(_modules(comparison))
+    amounts = amount_rows(comparison)
+    if amounts:
+        blocks.append(table(("", "A", "B", "B - A"), amounts))
+    if comparison.configuration:
+        blocks.append(table(("setting", "A", "B"), setting_rows(comparison.configuration)))
+    blocks += [bullets("note", comparison.warnings, "yellow")] if comparison.warnings else []
+    if comparison.fail_above is not None:
+        blocks.append(_judgement(comparison, comparison.fail_above))
+    print_blocks(blocks, console)
+
+
+def time_rows(rows: Sequence[Difference]) -> list[list[str]]:
+    """A row a time, with the difference as a share of A's."""
+    return [
+        [*_amounts(row, format_duration), _share(row.relative), interval_text(row), WORDS[row.outcome]] for row in rows
+    ]
+
+
+def cause_rows(rows: Sequence[Difference]) -> list[list[str]]:
+    """A row a cause."""
+    return [[*_amounts(row, format_duration), interval_text(row), WORDS[row.outcome]] for row in rows]
+
+
+def module_rows(rows: Sequence[Difference]) -> list[list[str]]:
+    """The modules that changed most."""
+    return [
+        [shorten_left(visible(row.name), MAX_FQN), *_amounts(row, format_duration)[1:], WORDS[row.outcome]]
+        for row in rows[:MAX_MODULES]
+    ]
+
+
+def amount_rows(comparison: Comparison) -> list[list[str]]:
+    """Memory in binary units, traffic in decimal ones."""
+    rows = [_amounts(row, format_memory) for row in comparison.memory]
+    return rows + [_amounts(row, format_bytes) for row in comparison.traffic]
+
+
+def setting_rows(settings: Sequence[Setting]) -> list[list[str]]:
+    """What is not the same in the configuration; a dash where a side has no such setting."""
+    return [[_short(text) for text in (row.name, row.base, row.other)] for row in settings]
+
+
+def interval_text(row: Difference) -> str:
+    """The interval of a difference, or a dash."""
+    if row.low is None or row.high is None:
+        return "-"
+    return f"{format_duration(row.low)} to {format_duration(row.high)}"
+
+
+def _amounts(row: Difference, text: Callable[[float], str]) -> list[str]:
+    sign = "+" if row.difference > 0 else ""
+    return [visible(row.name), text(row.base), text(row.other), sign + text(row.difference)]
+
+
+def _share(share: float | None) -> str:
+    return "-" if share is None else f"{share:+.1%}"
+
+
+def _short(text: str) -> str:
+    text = visible(text) or "-"
+    return text if len(text) <= MAX_VALUE else f"{text[: MAX_VALUE - 1]}…"
+
+
+def _head(comparison: Comparison) -> Text:
+    head = Text()
+    for name, side in (("A", comparison.base), ("B", comparison.other)):
+        head.append(f"{name}  {visible(side.what)}", style="bold cyan")
+        head.append(f"\n   {_paths(side)}\n", style="dim")
+    head.rstrip()
+    return head
+
+
+def _paths(side: Side) -> str:
+    first = shorten_left(visible(side.paths[0]), MAX_PATH)
+    return first if len(side.paths) == 1 else f"{first} and {len(side.paths) - 1} more"
+
+
+def _modules(comparison: Comparison) -> RenderableType:
+    modules = comparison.modules
+    if not modules.changed:
+        return Text(f"No module's copies differ beyond noise ({modules.compared:,} compared).", style="dim")
+    note = (
+        f"copy time in a warm step; beyond noise {modules.more:,} slower and {modules.less:,} faster"
+        f" of {modules.compared:,}"
+    )
+    return table(("module", "A", "B", "B - A", ""), module_rows(modules.changed), note)
+
+
+def _judgement(comparison: Comparison, bound: float) -> Text:
+    if comparison.regressions:
+        found = "; ".join(comparison.regressions)
+        return Text(f"Regression above {100 * bound:g}% and beyond noise: {found}", style="bold red")
+    return Text(f"No regression above {100 * bound:g}% and beyond noise.", style="green")
