@@ -89,6 +89,16 @@ class Sequential(Offloader):
         # With all its weights resident a module's hook only moves inputs.
         self._idle = {fqn for fqn, streamed in self._streamed.items() if not streamed and weights.owned(fqn)}
 
+    @property
+    def clears_cache(self) -> bool:
+        """After every weight."""
+        return True
+
+    @property
+    def disturbs_host(self) -> bool:
+        """At every module."""
+        return True
+
     def setup(self) -> None:
         """Place what stays, hold the host copy of the rest as asked, and put the buffers onto the device."""
         once = list(once_each(self.weights.all))

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tracekit.analysis.activity import Activity
-from tracekit.analysis.intervals import Coverage
-from tracekit.analysis.prediction.tape import is_onload, weight_copy_times
+from tracekit.analysis.prediction.tape import ALLOCATING, called, is_onload, weight_copy_times
 from tracekit.model import NONE, HostMemory, Timeline
 
 _SMALL = 64 * 1024
@@ -43,7 +42,9 @@ class CopyEvidence:
         rows = is_onload(copies)
         copies = copies.iloc[rows]
         call, transfer = weight_copy_times(copies, activity)
-        allocation = _allocating(timeline).within(copies["start_ns"].to_numpy(), copies["end_ns"].to_numpy())
+        allocation = called(timeline.run.runtime_calls, *ALLOCATING).within(
+            copies["start_ns"].to_numpy(), copies["end_ns"].to_numpy()
+        )
         took = np.maximum(call - allocation, np.minimum(transfer, call))
         # An asynchronous call returns before its transfer is over.
         ahead = copies["non_blocking"].to_numpy() | (transfer > call)
@@ -73,13 +74,6 @@ class CopyEvidence:
         evidence.steps = {kind: list(by.values()) for kind, by in sums.items()}
         evidence.call_ns = _call_ns(size, call - allocation, np.where(ahead, 0, transfer), ~first)
         return evidence
-
-
-def _allocating(timeline: Timeline) -> Coverage:
-    calls = timeline.run.runtime_calls
-    names = calls["name"].cat.categories
-    chosen = calls["name"].isin([name for name in names if "Malloc" in name or name.startswith("cuMem")]).to_numpy()
-    return Coverage.of(calls["start_ns"].to_numpy()[chosen], calls["end_ns"].to_numpy()[chosen])
 
 
 def _call_ns(

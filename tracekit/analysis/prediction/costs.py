@@ -28,6 +28,9 @@ class Evidence:
     rates: Sequence[CeilingRow]
     copy_bands: Mapping[bool, Band]
     work_band: Band
+    disturbed: bool
+    """Whether the run's own mode disturbed the host's work between any two modules."""
+    grouped: bool
 
     @classmethod
     def of(cls, timeline: Timeline, activity: Activity, steps: Sequence[Tape]) -> Evidence:
@@ -39,7 +42,12 @@ class Evidence:
             if measure not in measured:
                 rows += _rows_of(copies, pinned, measure)
         bands = {pinned: _band(sums) for pinned, sums in copies.steps.items()}
-        return cls(copies, HookCosts.of(timeline, activity), rows, bands, _band([tape.host_ns for tape in steps]))
+        offload = timeline.run.manifest.offload
+        disturbed = offload.mode in ("sequential", "partial") or (
+            offload.mode == "group" and (not offload.options.get("stream") or bool(offload.options.get("low_cpu_mem")))
+        )
+        work_band = _band([tape.host_ns for tape in steps])
+        return cls(copies, HookCosts.of(timeline, activity), rows, bands, work_band, disturbed, offload.mode == "group")
 
 
 class Costs:
@@ -50,9 +58,18 @@ class Costs:
         self._rates = Rates(evidence.rates, level)
         self._copy_factor = {pinned: _factor(band, level) for pinned, band in evidence.copy_bands.items()}
         self.hooks = evidence.hooks
+        self._level = level
+        self._disturbed = evidence.disturbed
+        self._grouped = evidence.grouped
         self.work_factor = _factor(evidence.work_band, level)
         self.call_ns = evidence.copies.call_ns
         self.notes: set[str] = set()
+
+    def work(self, usual_ns: float, least_ns: float, *, disturbed: bool) -> float:
+        """Host work in a mode that disturbs it or does not, from what it usually and at least took in the run."""
+        if disturbed or not self._disturbed:
+            return usual_ns * self.work_factor
+        return usual_ns if self._level is Level.HIGH else min(least_ns, usual_ns)
 
     def h2d(self, weight: Weight, *, pinned: bool) -> float:
         """A warm copy to the device, as long as the host would wait for it; device memory apart.
@@ -126,6 +143,22 @@ class Costs:
             return (self.hooks.base_ns + self.hooks.tensor_ns * tensors) * self.work_factor
         least = min(measured, self.hooks.base_ns)
         return max(measured - self.hooks.tensor_ns * (usual - tensors), least) * self.work_factor
+
+    def group_onload_host(self, fqn: str, disturbed: bool) -> float:
+        """The host's work of a group's onload, copies apart.
+
+        From a run under accelerate's hooks: what its offload takes, which goes over a module's weights once without
+        copying, too.
+        """
+        hooks = self.hooks
+        if self._grouped:
+            return hooks.onload.get(fqn, hooks.base_ns + hooks.tensor_ns) * self.work_factor
+        usual = hooks.offload.get(fqn, hooks.usual_offload_ns())
+        return self.work(usual, hooks.least_offload_ns, disturbed=disturbed)
+
+    def group_offload_host(self, fqn: str) -> float:
+        """The host's work of a group's offload: nothing where this run has no group (weights are pointed elsewhere)."""
+        return self.offload_host(fqn) if self._grouped else 0.0
 
     def clearing(self, fqn: str, tensors: int) -> float:
         """Clearing the allocator's cache after each of a module's weights."""

@@ -95,6 +95,11 @@ class GroupOffload(Offloader):
         """With a stream the page-locked copy takes the place of what was loaded."""
         return self._options.stream and not self._options.low_cpu_mem
 
+    @property
+    def disturbs_host(self) -> bool:
+        """Unless the copies are the device's alone."""
+        return not self._options.stream or self._options.low_cpu_mem
+
     def setup(self) -> None:
         """Page-lock a copy of every weight, where that is the mode."""
         if not self._options.stream or self._options.low_cpu_mem:
@@ -108,7 +113,6 @@ class GroupOffload(Offloader):
         group = self._by_leader.get(fqn)
         if group is None or (group.rest and not self._options.stream and not group.weights):
             return
-        self.machine.work(self.costs.hooks.base_ns * self.costs.work_factor)
         if self._options.stream and group.component not in self._learned and group.leader != group.component:
             self._order.setdefault(group.component, []).append(group)
         if group.brings_itself:
@@ -135,6 +139,7 @@ class GroupOffload(Offloader):
         if streams:
             self.machine.wait_link()
             self._free = dict(self._pool)
+        self.machine.work(self.costs.group_onload_host(group.leader, self.disturbs_host))
         group.held = list(group.weights)
         for weight in group.weights:
             copies = 2 if group.returned and weight.key in group.doubled else 1
@@ -155,10 +160,10 @@ class GroupOffload(Offloader):
         self.hold(weight)
 
     def _offload(self, group: Group) -> None:
+        self.machine.work(self.costs.group_offload_host(group.leader))
         if self._options.stream and not group.rest:
             if not self._options.record_stream:
                 self.machine.wait_compute()
-            self.machine.work(self.costs.call_ns * self.costs.work_factor)
             for weight in group.held:
                 self.release(weight)
         else:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from statistics import fmean, median
 
 import numpy as np
+import pandas as pd
 
 from tracekit.analysis.activity import Activity
 from tracekit.analysis.intervals import Coverage, Times
+from tracekit.analysis.prediction.tape import called
 from tracekit.model import Direction, SpanKind, Timeline
 from tracekit.model.text import codes_and_texts
 
@@ -31,6 +33,8 @@ class HookCosts:
     tensors: dict[str, int] = field(default_factory=dict)
     base_ns: float = 0.0
     tensor_ns: float = 0.0
+    least_offload_ns: float = 0.0
+    """The least that an offload took."""
 
     @classmethod
     def of(cls, timeline: Timeline, activity: Activity) -> HookCosts:
@@ -41,6 +45,7 @@ class HookCosts:
         costs.clearing = {fqn: _warm_mean(times) for fqn, times in clearing.items()}
         offloads, _ = _pieces(timeline, activity, SpanKind.OFFLOAD)
         costs.offload = {fqn: _warm_mean(times) for fqn, times in offloads.items()}
+        costs.least_offload_ns = min((took for times in offloads.values() for _, took in times), default=0.0)
         costs.tensors = _copies_an_onload(timeline)
         costs.base_ns, costs.tensor_ns = _line(costs.onload, costs.tensors)
         return costs
@@ -59,7 +64,9 @@ def _pieces(timeline: Timeline, activity: Activity, kind: SpanKind) -> tuple[Pie
     copying = Coverage.of(copies["start_ns"].to_numpy(), copies["end_ns"].to_numpy())
     clearing = _spans(timeline, SpanKind.EMPTY_CACHE)
     own = _spans(timeline, SpanKind.TRACEKIT)
-    away = (copying | clearing | own).within(start, end)
+    # What the hooks wait for is the schedule's, not theirs.
+    waiting = called(timeline.run.runtime_calls, "Synchronize") | _spans(timeline, SpanKind.SYNCHRONIZE)
+    away = (copying | clearing | own | waiting).within(start, end) + _probing(timeline, rows)
     # Giving memory back waits for the kernels that may use it: that wait is the schedule's, not the call's.
     cleared = clearing.within(start, end) - _both(clearing, activity.kernels, start, end)
     warm = (rows["step_index"] > 0).to_numpy()
@@ -70,6 +77,15 @@ def _pieces(timeline: Timeline, activity: Activity, kind: SpanKind) -> tuple[Pie
         rest.setdefault(names[code], []).append((float(is_warm), float(max(took, 0))))
         clears.setdefault(names[code], []).append((float(is_warm), float(max(clear, 0))))
     return rest, clears
+
+
+def _probing(timeline: Timeline, spans: pd.DataFrame) -> Times:
+    """What tracekit's own probes of host memory took inside each span, beside its copies."""
+    samples, copies = timeline.run.host_samples, timeline.copies
+    took = pd.Series(samples["probe_ns"].to_numpy(), samples["copy_id"].to_numpy()).clip(lower=0)
+    of_copy = took.groupby(level=0).sum().reindex(copies["copy_id"]).fillna(0).to_numpy()
+    of_span = pd.Series(of_copy).groupby(copies["span_id"].to_numpy()).sum()
+    return np.asarray(of_span.reindex(spans["span_id"]).fillna(0).to_numpy(), np.int64)
 
 
 def _spans(timeline: Timeline, kind: SpanKind) -> Coverage:

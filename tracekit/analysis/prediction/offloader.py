@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from tracekit.analysis.prediction.costs import Costs
 from tracekit.analysis.prediction.machine import Machine
-from tracekit.analysis.prediction.tape import Op, Tape
+from tracekit.analysis.prediction.tape import Event, Op, Tape
 from tracekit.analysis.prediction.weights import Weight, Weights
 from tracekit.model.plan import Traffic
 
@@ -44,6 +44,19 @@ class Offloader:
         """Whether what was loaded is given up for that memory."""
         return False
 
+    @property
+    def clears_cache(self) -> bool:
+        """Whether the allocator's cache is cleared all the time, so that activations need the driver, too."""
+        return False
+
+    @property
+    def disturbs_host(self) -> bool:
+        """Whether the host itself copies weights, or gets and gives back device memory, between any two modules.
+
+        Python is slower then: what it had in the CPU's caches is gone.
+        """
+        return False
+
     def setup(self) -> None:
         """What the mode does once, after loading."""
 
@@ -58,7 +71,6 @@ class Offloader:
 
     def play(self, tape: Tape) -> None:
         """Work a tape off, with the mode's hooks around the modules' calls."""
-        factor = self.costs.work_factor
         machine = self.machine
         for event in tape.events:
             match event.op:
@@ -67,9 +79,13 @@ class Offloader:
                 case Op.LEAVE:
                     self.leave(event.fqn)
                 case Op.WORK:
-                    machine.work(event.host_ns * factor, event.device_ns)
+                    machine.work(self._host_ns(event), event.device_ns)
                 case Op.TRANSFER:
                     machine.copy(event.host_ns)
+
+    def _host_ns(self, event: Event) -> float:
+        whole = event.host_ns if self.clears_cache else event.host_ns - event.allocation_ns
+        return self.costs.work(whole, event.least_ns, disturbed=self.disturbs_host)
 
     def bring(self, weight: Weight, *, pinned: bool = False, allocate: bool = True) -> None:
         """Copy a weight to the device, the host waiting."""

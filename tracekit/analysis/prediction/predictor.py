@@ -44,9 +44,7 @@ class Predictor:
         self.timeline = timeline
         self.activity = Activity.of(timeline)
         self._reader = TapeReader(timeline, self.activity)
-        steps = timeline.steps
-        first = steps.iloc[0]
-        self._first = self._reader.read(int(first["start_ns"]), int(first["end_ns"]))
+        self._first = self._reader.first_step()
         self.warm = self._reader.steps() or [self._first]
         self.evidence = Evidence.of(timeline, self.activity, self._reader.each_step)
         self._setup = SetupTimes.of(timeline)
@@ -171,7 +169,10 @@ class Predictor:
         mode = self.offloader(configuration, weights, costs, paging=paging)
         played = _Played(mode)
         played.stretch("setup", mode.setup)
-        played.times["setup"] += self._setup.ns(configuration.mode)
+        if self._setup.pins_at_attach and configuration.stream and not configuration.low_cpu_mem:
+            played.times["setup"] = float(self._setup.load_ns + self._setup.attach_ns)
+        else:
+            played.times["setup"] += self._setup.ns(configuration.mode)
         played.stretch("encode", lambda: mode.play(self._encode), self._beside(Phase.ENCODE))
         denoise = self._beside(Phase.DENOISE)
         played.stretch("first_step", lambda: mode.play(self._first), denoise)

@@ -20,6 +20,8 @@ class SetupTimes:
     mode: str
     load_ns: int
     attach_ns: int
+    pins_at_attach: bool
+    """Whether attaching page-locked the weights, too (group with a stream): it then says nothing of other modes."""
 
     @classmethod
     def of(cls, timeline: Timeline) -> SetupTimes:
@@ -40,11 +42,13 @@ class SetupTimes:
                 load += span_ns
             elif name.startswith("attach") or ".enable_" in name:
                 attach += span_ns
-        return cls(timeline.run.manifest.offload.mode, load, attach)
+        offload = timeline.run.manifest.offload
+        pins = bool(offload.options.get("stream")) and not offload.options.get("low_cpu_mem")
+        return cls(offload.mode, load, attach, pins)
 
     def ns(self, mode: str) -> int:
-        """Loading and attaching for a mode."""
-        return self.load_ns + (0 if mode == "resident" else self.attach_ns)
+        """Loading and attaching for a mode, without what the mode moves or page-locks."""
+        return self.load_ns + (0 if mode == "resident" or self.pins_at_attach else self.attach_ns)
 
     def unknown_attach(self, mode: str) -> bool:
         """Whether this run did not attach that mode's hooks."""

@@ -6,8 +6,9 @@ that another mode's can be put in its place.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 
@@ -23,6 +24,11 @@ from tracekit.model.text import codes_and_texts
 MAX_STEPS = 12
 """Warm steps that are read: more would change little."""
 
+ALLOCATING = ("Malloc", "cuMemCreate", "cuMemMap", "cuMemSetAccess", "cuMemAddress")
+"""What is in the names of runtime calls that get device memory."""
+
+Place = tuple[tuple["Op", str], tuple["Op", str]]
+_INDEX = re.compile(r"\.\d+")
 _HOOKS = (SpanKind.ONLOAD, SpanKind.OFFLOAD, SpanKind.EMPTY_CACHE, SpanKind.SYNCHRONIZE, SpanKind.TRACEKIT)
 
 
@@ -37,12 +43,18 @@ class Op(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One entry of a tape. `host_ns` of a transfer is what it takes once the device is free."""
+    """One entry of a tape. `host_ns` of a transfer is what it takes once the device is free.
+
+    `allocation_ns` is the part of it in which the driver got device memory. `least_ns` is what the same code took where
+    it was disturbed least, over all its repeats (blocks alike, warm steps), without getting memory.
+    """
 
     op: Op
     fqn: str = ""
     host_ns: float = 0.0
     device_ns: float = 0.0
+    allocation_ns: float = 0.0
+    least_ns: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -84,9 +96,12 @@ class TapeReader:
         )
         others = spans[spans["kind"].isin([str(kind) for kind in _HOOKS])]
         copies = timeline.copies
-        self._away = Coverage.of(others["start_ns"].to_numpy(), others["end_ns"].to_numpy()) | Coverage.of(
-            copies["start_ns"].to_numpy(), copies["end_ns"].to_numpy()
+        self._away = (
+            Coverage.of(others["start_ns"].to_numpy(), others["end_ns"].to_numpy())
+            | Coverage.of(copies["start_ns"].to_numpy(), copies["end_ns"].to_numpy())
+            | called(timeline.run.runtime_calls, "Synchronize")
         )
+        self._allocating = called(timeline.run.runtime_calls, *ALLOCATING)
         self._transfers = copies[~copies["is_weight"]].sort_values("start_ns", kind="stable")
 
     @cached_property
@@ -103,7 +118,9 @@ class TapeReader:
         """The tape of ``[start_ns, end_ns)``."""
         marks = sorted([*self._calls(start_ns, end_ns), *self._copies(start_ns, end_ns)], key=lambda mark: mark[:2])
         bounds = np.array([start_ns, *(mark[0] for mark in marks), end_ns], np.int64)
-        host = np.diff(bounds) - self._away.within(bounds[:-1], bounds[1:])
+        left, right = bounds[:-1], bounds[1:]
+        host = np.maximum(right - left - self._away.within(left, right), 0)
+        getting = (self._allocating | self._away).within(left, right) - self._away.within(left, right)
         launched, before = self._kernels
         device = np.diff(before[np.searchsorted(launched, bounds)])
         events = []
@@ -111,7 +128,8 @@ class TapeReader:
             if mark is not None:
                 events.append(mark[2])
             # Kept even when it is empty, so that every step of one order of work has the same tape.
-            events.append(Event(Op.WORK, "", float(max(host[index], 0)), float(device[index])))
+            quiet = float(host[index] - getting[index])
+            events.append(Event(Op.WORK, "", float(host[index]), float(device[index]), float(getting[index]), quiet))
         return Tape(tuple(events))
 
     @cached_property
@@ -121,13 +139,29 @@ class TapeReader:
         later = steps[steps["step_index"] > 0].head(MAX_STEPS)
         return [self.read(int(start), int(end)) for start, end in zip(later["start_ns"], later["end_ns"], strict=True)]
 
+    def first_step(self) -> Tape:
+        """The first step. Its host work, too, could have been as little disturbed as the later ones' least."""
+        steps = self._timeline.steps
+        tape = self.read(int(steps["start_ns"].iloc[0]), int(steps["end_ns"].iloc[0]))
+        alike = [warm for warm in self.steps() if warm.signature == tape.signature]
+        if not alike:
+            return tape
+        events = (
+            replace(
+                event, least_ns=max(event.least_ns - max(warm.host_ns - warm.allocation_ns - warm.least_ns, 0.0), 0.0)
+            )
+            for event, warm in zip(tape.events, alike[0].events, strict=True)
+        )
+        return Tape(tuple(events))
+
     def steps(self) -> list[Tape]:
         """The later steps, those in the same order of work as one tape with the mean of their times.
 
         Not the median: costs are added up, and of times with a long tail only the means add up to the sum's.
         """
         kinds = Counter(tape.signature for tape in self.each_step)
-        return [_mean([tape for tape in self.each_step if tape.signature == kind]) for kind in kinds]
+        least = _least(self.each_step)
+        return [_mean([tape for tape in self.each_step if tape.signature == kind], least) for kind in kinds]
 
     def _calls(self, start_ns: int, end_ns: int) -> list[tuple[int, int, Event]]:
         """Where module calls begin and end: the time, a tie-breaker that keeps them nested, and the event."""
@@ -154,6 +188,13 @@ class TapeReader:
         ]
 
 
+def called(runtime_calls: pd.DataFrame, *words: str) -> Coverage:
+    """When a runtime call with one of these words in its name was going on."""
+    codes, names = codes_and_texts(runtime_calls["name"])
+    chosen = np.array([any(word in name for word in words) for name in names], np.bool_)[codes]
+    return Coverage.of(runtime_calls["start_ns"].to_numpy()[chosen], runtime_calls["end_ns"].to_numpy()[chosen])
+
+
 def weight_copy_times(copies: pd.DataFrame, activity: Activity) -> tuple[Times, Times]:
     """Of each copy, what its call took without waiting for kernels before it, and what the transfer itself took."""
     start, end = copies["start_ns"].to_numpy(), copies["end_ns"].to_numpy()
@@ -169,11 +210,30 @@ def is_onload(copies: pd.DataFrame) -> Times:
     return np.asarray(rows[np.argsort(copies["start_ns"].to_numpy()[rows], kind="stable")])
 
 
-def _mean(tapes: list[Tape]) -> Tape:
-    host = np.mean([[event.host_ns for event in tape.events] for tape in tapes], axis=0)
-    device = np.mean([[event.device_ns for event in tape.events] for tape in tapes], axis=0)
+def _places(tape: Tape) -> list[Place]:
+    """What code each entry of a tape is, by the entries around it: the same in all blocks of one kind."""
+    around = [(event.op, _INDEX.sub(".#", event.fqn)) for event in tape.events]
+    nothing = (Op.WORK, "")
+    return list(zip([nothing, *around[:-1]], [*around[1:], nothing], strict=True))
+
+
+def _least(tapes: list[Tape]) -> dict[Place, float]:
+    least: dict[Place, float] = {}
+    for tape in tapes:
+        for place, event in zip(_places(tape), tape.events, strict=True):
+            if event.op is Op.WORK:
+                least[place] = min(least.get(place, event.least_ns), event.least_ns)
+    return least
+
+
+def _mean(tapes: list[Tape], least: dict[Place, float]) -> Tape:
+    times = np.array(
+        [[(event.host_ns, event.device_ns, event.allocation_ns) for event in tape.events] for tape in tapes]
+    )
     events = tuple(
-        Event(event.op, event.fqn, float(on_host), float(on_device))
-        for event, on_host, on_device in zip(tapes[0].events, host, device, strict=True)
+        Event(event.op, event.fqn, host, device, allocation, least.get(place, host - allocation))
+        for event, place, (host, device, allocation) in zip(
+            tapes[0].events, _places(tapes[0]), times.mean(axis=0).tolist(), strict=True
+        )
     )
     return Tape(events, len(tapes))
