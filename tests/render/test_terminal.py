@@ -147,9 +147,7 @@ def test_a_single_step_has_one_column_and_no_record_no_table() -> None:
 
 
 def test_the_paging_line_has_its_figures_or_says_why_there_are_none() -> None:
-    assert paging_line(make_paging()) == (
-        "Paging cold only: 20.9 GB read at first onloads, 0 B later; 12% resident before"
-    )
+    assert paging_line(make_paging()) == ("Paging cold only: 20.9 GB of 23.8 GB read at first onloads, 0 B later")
     assert paging_line(make_paging(paging=Paging.UNKNOWN, reason="off Linux")) == "Paging unknown: off Linux"
     assert paging_line(make_paging(paging=Paging.NEVER, mapped_bytes=0, reason="r")) == "Paging none: r"
 

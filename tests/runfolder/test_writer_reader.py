@@ -123,7 +123,7 @@ def test_surrogates_of_a_path_become_escapes(writer):
 
 
 def test_parquet_says_null_and_what_columns_mean(writer):
-    writer.append(HOST_SAMPLES, 7, math.nan, NONE, 0, 1, NONE)
+    writer.append(HOST_SAMPLES, 7, math.nan, NONE, 0, 1, NONE, 5)
     writer.append(FRAMES, "", 1, 2, 3)
     writer.finish(make_manifest())
     samples = pq.read_table(writer.path / "host_samples" / "part-0.parquet")
@@ -135,10 +135,11 @@ def test_parquet_says_null_and_what_columns_mean(writer):
             "major_faults": 0,
             "minor_faults": 1,
             "io_stall_ns": None,
+            "probe_ns": 5,
         }
     ]
     assert samples.schema.field("read_bytes").metadata == {
-        b"doc": b"Bytes the process read from disk during the copy.",
+        b"doc": next(column.doc for column in HOST_SAMPLES.columns if column.name == "read_bytes").encode(),
         b"unit": b"bytes",
     }
     assert samples.schema.field("copy_id").nullable is False

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tracekit.model import Cause, HostMemory, Paging, Phase, StepRow, Summary
 from tracekit.model.typical import always_pages, step_causes, typical_step
-from tracekit.units import format_bytes, format_duration, format_share
+from tracekit.units import format_bytes, format_duration
 
 SLIGHT = 0.05
 """A share of a step below this is not worth naming as where the time goes."""
@@ -75,9 +75,12 @@ def _excess(summary: Summary) -> str:
     named = [(cause, ns) for cause, ns in gained if ns >= _TELLING * more][:_MOST_NAMED]
     if not named:
         return ""
-    texts = [f"{_NAMES.get(cause, cause)} ({format_duration(ns)}{_disk_detail(summary, cause)})" for cause, ns in named]
+    texts = [
+        f"{format_duration(ns)} on {_NAMES.get(cause, cause)}{_disk_detail(summary, cause)}" for cause, ns in named
+    ]
+    texts[0] = texts[0].replace(" on ", " more on ", 1)
     listed = texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
-    return f"The {format_duration(more)} more went into {listed}."
+    return f"It spent {listed}."
 
 
 def _gained(summary: Summary, first: StepRow, typical: StepRow) -> list[tuple[Cause, int]]:
@@ -92,16 +95,12 @@ def _gained(summary: Summary, first: StepRow, typical: StepRow) -> list[tuple[Ca
 
 
 def _disk_detail(summary: Summary, cause: Cause) -> str:
-    """How much came from disk, and how much was in memory before; both of the denoiser's first onloads."""
-    if cause is not Cause.DISK or summary.paging is None:
+    """How much of the denoiser's weights came from disk at their first onloads."""
+    if cause is not Cause.DISK:
         return ""
-    read = sum(
-        row.first_read_bytes or 0 for row in summary.transfers if not row.parameter and row.fqn in summary.denoisers
-    )
-    facts = [f"{format_bytes(read)} from disk"] if read else []
-    if summary.paging.resident_before is not None:
-        facts.append(f"{format_share(summary.paging.resident_before)} of the weights' pages were in memory before")
-    return "".join(f"; {fact}" for fact in facts)
+    rows = [row for row in summary.transfers if not row.parameter and row.fqn in summary.denoisers]
+    read, size = sum(row.first_read_bytes or 0 for row in rows), sum(row.weight_bytes for row in rows)
+    return f" ({format_bytes(min(read, size))} of {format_bytes(size)} came from disk)" if read else ""
 
 
 def _paging(summary: Summary, *, slower: bool) -> str:

@@ -11,7 +11,9 @@ A copy of a weight is cold when it is the first of its parameter or when it page
   ceiling of its size; without that, the rate of the run's warm copies. The base divides as a warm copy does.
 - What a cold copy takes beyond its base is ``disk`` if it paged, less what mapping that many pages takes on this
   machine, but never less than reading its bytes at the disk's ceiling. If it did not page and came from a mapped
-  file whose pages had to be mapped, it is ``mapping``, up to what that takes on this machine. What is left is staging.
+  file whose pages had to be mapped, it is ``mapping``, up to what that takes on this machine.
+- What is then left of a cold copy from a mapped file is disk in the share of its step's cold bytes that came from disk:
+  pages that are being read ahead count as resident, and the copy waits for them. The rest is staging.
 - Without any base, the share of a paged copy that was not in memory is disk.
 
 Without a pinned ceiling nothing tells staging from the link, which then has both. The emulated device has no staging:
@@ -110,17 +112,32 @@ def _cold_parts(
 ) -> tuple[Nanoseconds, Nanoseconds, Nanoseconds]:
     """Disk reads, page mapping, and what is left of the time beyond a cold copy's base."""
     size, paged = copies["size_bytes"].to_numpy(), copies["paged"].to_numpy()
+    mapped = (copies["host_memory"] == HostMemory.MMAP).to_numpy()
     absent = evidence.absent_bytes(size) / np.maximum(size, 1)
     beyond = np.where(cold, np.maximum(took - base, 0), 0.0)
     beyond = np.where(cold & np.isnan(base), absent * took, beyond)
-    maps = (copies["host_memory"] == HostMemory.MMAP).to_numpy() & (evidence.minor_faults != 0)
+    maps = mapped & (evidence.minor_faults != 0)
     calibrated = ceilings.has(Measure.MAP_PAGES)
     to_map = np.where(maps, ceilings.median_ns(Measure.MAP_PAGES, size) if calibrated else 0.0, 0.0)
     reading = np.nan_to_num(ceilings.median_ns(Measure.DISK_READ, np.maximum(evidence.read_bytes, 0)), nan=0.0)
     disk = np.where(paged, np.maximum(beyond - to_map, np.minimum(reading, beyond)), 0.0)
     left = beyond - disk
     mapping = np.where(paged, left, np.where(maps & ~np.bool_(calibrated), left, np.minimum(left, to_map)))
-    return disk, mapping, left - mapping
+    waiting = (left - mapping) * _read_ahead(copies, cold & mapped, evidence.read_bytes)
+    return disk + waiting, mapping, left - mapping - waiting
+
+
+def _read_ahead(copies: pd.DataFrame, cold: Flags, read_bytes: Times) -> Nanoseconds:
+    """Of each cold copy, which share of its step's cold bytes came from disk: so likely it waited for read-ahead."""
+    share = np.zeros(len(copies))
+    if cold.any():
+        rows = copies.loc[cold, ["run_index", "phase", "step_index"]]
+        unit = row_numbers(rows)
+        sums = np.zeros((2, unit.max() + 1))
+        np.add.at(sums[0], unit, np.maximum(read_bytes[cold], 0))
+        np.add.at(sums[1], unit, copies["size_bytes"].to_numpy()[cold])
+        share[cold] = np.minimum(sums[0] / np.maximum(sums[1], 1), 1)[unit]
+    return share
 
 
 def _pinned_ns(copies: pd.DataFrame, ceilings: Ceilings) -> Nanoseconds:

@@ -1,9 +1,10 @@
 """What host-memory samples say of each copy: read from disk, residency before it, faults, and whether it paged.
 
 A sample belongs to one copy. Small weights and page-locked memory have none, and what was not sampled is unknown here,
-not zero. The bytes read are the process's: they are a copy's own where it came from a mapped file whose pages were not
-all in memory. Where residency was not probed, a trace of bytes is another thread's, since the kernel reads ahead in
-blocks far above it.
+not zero. The bytes read are the process's: they are taken for a copy's own where it came from a mapped file, but for a
+trace of them beside pages that were all in memory, or whose residency is not known: that is another thread's, since the
+kernel reads files ahead in large blocks. Reading ahead also means that bytes show at the copy that asked for them,
+while later copies are the ones that find, or wait for, what they brought: sums over a step are exact.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ class HostEvidence:
         resident = np.append(host_samples["resident_before"].to_numpy(), np.nan)[row]
         read = np.append(host_samples["read_bytes"].to_numpy(), NONE)[row]
         mapped = (copies["host_memory"] == HostMemory.MMAP).to_numpy()
-        trace = np.where(np.isnan(resident), TRACE * copies["size_bytes"].to_numpy(), 0)
-        own = mapped & ~(resident >= 1) & (read > trace)
+        # A comparison with NaN is False: an unknown residency is no evidence of missing pages.
+        own = mapped & ((resident < 1) | (read > TRACE * copies["size_bytes"].to_numpy()))
         return cls(
             row != NONE,
             np.where(mapped, resident, np.nan),
@@ -57,14 +58,11 @@ class HostEvidence:
     @property
     def paged(self) -> npt.NDArray[np.bool_]:
         """Whether bytes came from disk, or pages were missing from the page cache; False where it is not known."""
-        # A comparison with NaN is False: an unknown residency is no evidence.
         return np.asarray((self.read_bytes > 0) | (self.resident_before < 1))
 
     def absent_bytes(self, size_bytes: Times) -> Times:
-        """How much of each copy was not in memory before it: as mincore saw it, else what was read; 0 when unknown."""
-        missing = np.nan_to_num(1 - self.resident_before, nan=0.0) * size_bytes
-        untold = np.isnan(self.resident_before)
-        return np.where(untold, np.clip(self.read_bytes, 0, size_bytes), missing).astype(np.int64)
+        """How much of each copy was not in memory before it; 0 where that is not known."""
+        return np.asarray(np.nan_to_num(1 - self.resident_before, nan=0.0) * size_bytes).astype(np.int64)
 
 
 def _positions(wanted: Times, ids: Times) -> Times:

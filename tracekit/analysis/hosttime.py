@@ -33,7 +33,11 @@ _CALL_COLUMNS = ["name", "thread_id", "start_ns", "end_ns", "correlation_id"]
 
 
 def host_time(run: RunData) -> list[tuple[Cause, Coverage]]:
-    """When the main thread was in each kind of work; a moment in several belongs to the first of them."""
+    """When the main thread was in each kind of work; a moment in several belongs to the first of them.
+
+    tracekit's own work is its spans, and the probes of copies' host memory: each is put before its copy, where all but
+    a few microseconds of it are.
+    """
     main = _main_threads(run.spans)
     spans, calls = (
         # Only what is needed: on millions of rows, copying frames is the cost.
@@ -42,7 +46,7 @@ def host_time(run: RunData) -> list[tuple[Cause, Coverage]]:
     )
     loading = _calls(calls, _LOADING) | _slow_first_launches(run.device_ops, calls)
     return [
-        (Cause.TRACEKIT, _spans(spans, SpanKind.TRACEKIT)),
+        (Cause.TRACEKIT, _spans(spans, SpanKind.TRACEKIT) | _probes(run)),
         (Cause.ALLOCATION, _calls(calls, _ALLOCATION) | _spans(spans, SpanKind.EMPTY_CACHE)),
         (Cause.FIRST_USE, loading),
         (Cause.WAITING, _calls(calls, _WAITING) | _spans(spans, SpanKind.SYNCHRONIZE)),
@@ -64,6 +68,14 @@ def _main_threads(spans: pd.DataFrame) -> Times:
 def _spans(spans: pd.DataFrame, *kinds: SpanKind) -> Coverage:
     codes, texts = codes_and_texts(spans["kind"])
     return _coverage(spans, np.array([text in kinds for text in texts], bool)[codes])
+
+
+def _probes(run: RunData) -> Coverage:
+    """When copies' host memory was probed."""
+    samples = run.host_samples.loc[run.host_samples["probe_ns"] > 0, ["copy_id", "probe_ns"]]
+    probed = samples.merge(run.copies[["copy_id", "start_ns"]], on="copy_id")
+    ends = probed["start_ns"].to_numpy()
+    return Coverage.of(ends - probed["probe_ns"].to_numpy(), ends)
 
 
 def _calls(calls: pd.DataFrame, pattern: re.Pattern[str]) -> Coverage:

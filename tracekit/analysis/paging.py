@@ -46,8 +46,8 @@ def paging_evidence(timeline: Timeline, evidence: HostEvidence) -> PagingEvidenc
 class _Seen:
     """The onloads from mapped files: how many there were, and those of which the host's memory is known.
 
-    Frames have a row an onload: run_index, step_index, first, size, absent (bytes not in memory before it), read,
-    resident.
+    Frames have a row an onload: run_index, step_index, first, size, absent (bytes that were not in memory before it),
+    read (bytes that came from disk during it), resident.
     """
 
     mapped: int
@@ -82,15 +82,15 @@ class _Seen:
         units = self._later_units()
         again = _paged(units)
         steps = units[units.index.get_level_values("step_index") != NONE]
-        cold = self.first["absent"].sum() > TRACE * self.first["size"].sum()
+        cold = _missing(self.first) > TRACE * self.first["size"].sum()
         if cold and len(steps) and len(_paged(steps)) == len(steps):
-            each = format_bytes(steps["absent"].mean())
+            each = format_bytes(steps["missing"].mean())
             return Paging.ALWAYS, (
                 f"{_all_of(len(steps))} found weights missing from memory again ({each} a step): "
                 "the page cache does not hold them from one step to the next"
             )
         if len(again):
-            missing = format_bytes(again["absent"].sum())
+            missing = format_bytes(again["missing"].sum())
             return Paging.LATER, (
                 f"{_named(again)} found {missing} of weights missing from memory again, though others did not: "
                 "something evicted them"
@@ -107,19 +107,30 @@ class _Seen:
 
     def _cold_reason(self, later_steps: int) -> str:
         missing = (
-            f"{format_bytes(self.first['absent'].sum())} of weights were missing from memory at their first onload"
+            f"{format_bytes(_missing(self.first))} of {format_bytes(self.first['size'].sum())} of weights were missing "
+            "from memory at their first onload"
         )
         if self.later.empty:
             return f"{missing}; no later onload was probed"
         return f"{missing}, none at later ones ({later_steps} later steps probed)"
 
 
+def _missing(rows: pd.DataFrame) -> int:
+    """How much these onloads did not have in memory: by the pages that were absent, or by what came from disk.
+
+    Read-ahead hides the first; where the disk is not counted, there is only the first.
+    """
+    return int(min(max(rows["absent"].sum(), rows["read"].sum()), rows["size"].sum()))
+
+
 def _by_step(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.groupby(_STEP)[["size", "absent"]].sum()
+    """Sums of size, and of what was `missing`, by step."""
+    sums = rows.groupby(_STEP)[["size", "absent", "read"]].sum()
+    return sums.assign(missing=np.minimum(sums[["absent", "read"]].max(axis=1), sums["size"]))
 
 
 def _paged(units: pd.DataFrame) -> pd.DataFrame:
-    return units[units["absent"] > TRACE * units["size"]]
+    return units[units["missing"] > TRACE * units["size"]]
 
 
 def _all_of(steps: int) -> str:

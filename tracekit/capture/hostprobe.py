@@ -36,12 +36,16 @@ _PROBED = frozenset({HostMemory.MMAP, HostMemory.ANONYMOUS})  # page-locked memo
 
 
 class Sample(NamedTuple):
-    """The counters just before a copy; `faults` (major, minor) and `io_stall_us` of a full probe alone."""
+    """The counters just before a copy; `faults` (major, minor) and `io_stall_us` of a full probe alone.
+
+    `took_ns` is what reading them took.
+    """
 
     resident: float
     read_bytes: int
     faults: tuple[int, int] | None
     io_stall_us: int
+    took_ns: int
 
 
 class HostProbe:
@@ -84,7 +88,7 @@ class HostProbe:
         # Watching needs the bytes read: without them every copy is probed.
         if left and self._io is not None:
             self._watched[address] = left - 1
-            sample = Sample(_UNKNOWN, read_bytes, None, NONE)
+            resident, faults, stall_us = _UNKNOWN, None, NONE
         else:
             resident = _UNKNOWN
             if place.kind is HostMemory.MMAP:
@@ -92,9 +96,10 @@ class HostProbe:
                 resident = self._residency.share(address, source.nbytes, place.path, place.offset, settled=settled)
             if resident == 1 or place.kind is HostMemory.ANONYMOUS:
                 self._watched[address] = WARM_INTERVAL - 1
-            sample = Sample(resident, read_bytes, _faults(), self._stall_us())
-        self._recorder.add_overhead("host probe", self._recorder.clock() - start)
-        return sample
+            faults, stall_us = _faults(), self._stall_us()
+        took = self._recorder.clock() - start
+        self._recorder.add_overhead("host probe", took)
+        return Sample(resident, read_bytes, faults, stall_us, took)
 
     def after(self, copy_id: int, sample: Sample) -> None:
         """Write what changed across the copy."""
@@ -108,8 +113,9 @@ class HostProbe:
             stall_ns = NONE if stall_us == NONE else stall_us * 1000
         elif read > 0:
             self._watched.clear()
-        self._extend(self._pack(copy_id, sample.resident, read, major, minor, stall_ns))
-        self._recorder.add_overhead("host probe", self._recorder.clock() - start)
+        took = self._recorder.clock() - start
+        self._extend(self._pack(copy_id, sample.resident, read, major, minor, stall_ns, sample.took_ns + took))
+        self._recorder.add_overhead("host probe", took)
 
     def close(self) -> None:
         """Give the open files back."""

@@ -161,6 +161,7 @@ HOST_SAMPLES = Table(
         Column("major_faults", "i64", "Major page faults of the process (all threads) during the copy.", nullable=True),
         Column("minor_faults", "i64", "Minor page faults of the process (all threads) during the copy.", nullable=True),
         Column("io_stall_ns", "i64", "Time the machine stalled on I/O during the copy (PSI some).", nullable=True),
+        Column("probe_ns", "i64", "What taking this sample took, just before the copy and after it.", nullable=True),
     ),
 )
 DEVICE_OPS = Table(

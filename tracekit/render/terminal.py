@@ -11,7 +11,7 @@ from tracekit.model import ColdWarm, ModuleRow, Paging, PagingEvidence, StepRow,
 from tracekit.render.blocks import bullets, print_blocks, table, text_lines
 from tracekit.render.causetable import cause_table
 from tracekit.render.plaintext import shorten_left, visible
-from tracekit.units import DurationUnit, format_bytes, format_duration, format_memory, format_rate, format_share
+from tracekit.units import DurationUnit, format_bytes, format_duration, format_memory, format_rate
 
 MAX_STEPS = 8
 MAX_MODULES = 6
@@ -82,10 +82,10 @@ def paging_line(paging: PagingEvidence) -> str:
     """The verdict on paging, with its figures; without any, why there is none."""
     if paging.paging is Paging.UNKNOWN or not paging.mapped_bytes:
         return f"Paging {paging.paging}: {visible(paging.reason)}"
-    read = f"{format_bytes(paging.first_read_bytes)} read at first onloads"
+    size = format_bytes(paging.mapped_bytes)
+    read = f"{format_bytes(paging.first_read_bytes)} of {size} read at first onloads"
     later = f"{format_bytes(paging.later_read_bytes)} later"
-    before = "" if paging.resident_before is None else f"; {format_share(paging.resident_before)} resident before"
-    return f"Paging {paging.paging}: {read}, {later}{before}"
+    return f"Paging {paging.paging}: {read}, {later}"
 
 
 def module_rows(modules: Sequence[ModuleRow]) -> list[list[str]]:
