@@ -7,6 +7,7 @@ are needed on files that the user owns.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import groupby
@@ -134,6 +135,8 @@ def _set_up(ranges: Sequence[MappedRange], wanted: PageCache) -> str:
     """Do it; why it cannot be, or nothing."""
     if wanted == PageCache.AS_IS:
         return ""
+    if sys.platform != "linux":
+        return f"there is no way to it on {sys.platform}"
     if not ranges:
         return "no weight lies in a mapped file: the page cache plays no part"
     in_memory = [path for path in _paths(ranges) if linux.is_in_memory(path)]

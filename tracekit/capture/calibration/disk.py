@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import random
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -68,7 +70,8 @@ class _Reader:
     def read(self, times: int, readers: int, budget: Budget) -> Iterator[Sample]:
         """`times` samples, each of one chunk for each of the readers; fewer when the time is up."""
         with ThreadPoolExecutor(readers) as pool:
-            list(pool.map(time.sleep, [0] * readers))  # start the threads
+            all_started = threading.Barrier(readers)
+            list(pool.map(lambda _: all_started.wait(), range(readers)))
             for _ in range(times):
                 places = [self._place() for _ in range(readers)]
                 start = time.monotonic_ns()
@@ -89,6 +92,8 @@ class _Reader:
 
 
 def _open(path: Path, stack: ExitStack) -> _File:
+    if not hasattr(os, "O_DIRECT"):
+        raise OSError(errno.ENOTSUP, "this system has no direct I/O")
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
     stack.callback(os.close, descriptor)
     return _File(descriptor, os.fstat(descriptor).st_size)

@@ -20,6 +20,7 @@ SIZES = tuple(1 << shift for shift in range(16, 29, 2))
 SIZES_EMULATED = SIZES[:-1]
 """A memcpy that no link limits has its final rate by 64 MiB."""
 REPEATS = 5
+_COPIES_AT_LEAST = 8  # of the largest size; the sizes below it take as long again
 _SECONDS = 1.0
 _SECONDS_EMULATED = 0.3
 _SHARE_OF_MEMORY = 4  # of what is free on the device, a quarter is used at most
@@ -44,22 +45,23 @@ def link_samples(device: DeviceChoice) -> Iterator[Sample]:
 def _emulated(device: DeviceChoice) -> Iterator[Sample]:
     sizes = _fitting(device, SIZES_EMULATED)
     buffers = _Buffers(touched_bytes(sizes[-1]), device_bytes(device, sizes[-1]), non_blocking=False)
+    sizes = buffers.affordable(sizes, _on_host, _SECONDS_EMULATED)  # the link may be throttled
     yield from buffers.both_ways(sizes, _on_host, Measure.PAGEABLE_H2D, Measure.PAGEABLE_D2H, _SECONDS_EMULATED)
-    yield from _into_fresh(buffers.device)
+    yield from _into_fresh(buffers.device[: min(sizes[-1], _FRESH_BYTES[1])])
 
 
 def _cuda(device: DeviceChoice) -> Iterator[Sample]:
     sizes = _fitting(device, SIZES)
     host, on_device = touched_bytes(sizes[-1]), device_bytes(device, sizes[-1])
     pageable = _Buffers(host, on_device, non_blocking=False)
-    timer = _Events(pageable.copy(min(_AHEAD_BYTES, sizes[-1])))
-    yield from pageable.both_ways(sizes, timer.idle, Measure.PAGEABLE_H2D, Measure.PAGEABLE_D2H, _SECONDS)
+    timer = _Events()
+    yield from pageable.both_ways(sizes, timer.from_idle, Measure.PAGEABLE_H2D, Measure.PAGEABLE_D2H, _SECONDS)
     yield from _into_fresh(on_device)
     yield from _page_locking()
     with _page_locked(host):
         pinned = _Buffers(host, on_device, non_blocking=True)
-        timer.ahead = pinned.copy(min(_AHEAD_BYTES, sizes[-1]))
-        yield from pinned.both_ways(sizes, timer.queued, Measure.PINNED_H2D, Measure.PINNED_D2H, _SECONDS)
+        queued = timer.behind(pinned.copy(min(_AHEAD_BYTES, sizes[-1])))
+        yield from pinned.both_ways(sizes, queued, Measure.PINNED_H2D, Measure.PINNED_D2H, _SECONDS)
 
 
 def _fitting(device: DeviceChoice, sizes: tuple[int, ...]) -> tuple[int, ...]:
@@ -84,6 +86,13 @@ class _Buffers:
         target, source = (host, device) if to_host else (device, host)
         return lambda: target.copy_(source, non_blocking=self.non_blocking)
 
+    def affordable(self, sizes: tuple[int, ...], timed: Timer, seconds: float) -> tuple[int, ...]:
+        """The sizes of which a few copies fit into the time; the smallest whatever it takes."""
+        trial = self.copy(sizes[0])
+        timed(trial)
+        rate = sizes[0] / timed(trial)
+        return tuple(size for size in sizes if size == sizes[0] or size / rate < seconds * 1e9 / _COPIES_AT_LEAST)
+
     def both_ways(
         self, sizes: tuple[int, ...], timed: Timer, to_device: Measure, to_host: Measure, seconds: float
     ) -> Iterator[Sample]:
@@ -92,7 +101,7 @@ class _Buffers:
         Each sample is of another place, as each weight is, and the last place is copied twice: the second copy finds
         it in the CPU's cache. So a size's median is what a weight's copy can take, and its fastest what none exceeds.
         """
-        whole = len(self.host)
+        whole = sizes[-1]
         for way in (False, True):
             timed(self.copy(whole, to_host=way))  # sets the path up, and touches every page
         budget = Budget(seconds)
@@ -121,25 +130,23 @@ class _Events:
     on, and includes the host's first piece.
     """
 
-    def __init__(self, ahead: Copy) -> None:
-        self.ahead = ahead
+    def __init__(self) -> None:
         self._start, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        self._empty_ns: int | None = None
 
-    def idle(self, copy: Copy) -> int:
-        """With nothing queued before."""
+    def from_idle(self, copy: Copy) -> int:
+        """With nothing queued before it."""
         torch.cuda.synchronize()
         return self._between(copy)
 
-    def queued(self, copy: Copy) -> int:
-        """Queued behind a copy that takes longer than the launches."""
-        if self._empty_ns is None:
-            self._empty_ns = min(self._queued(lambda: None) for _ in range(REPEATS))
-        return max(self._queued(copy) - self._empty_ns, 1)
+    def behind(self, ahead: Copy) -> Timer:
+        """Times copies queued behind `ahead`, which takes longer than the launches."""
 
-    def _queued(self, copy: Copy) -> int:
-        self.ahead()
-        return self._between(copy)
+        def queued(copy: Copy) -> int:
+            ahead()
+            return self._between(copy)
+
+        empty_ns = min(queued(lambda: None) for _ in range(REPEATS))
+        return lambda copy: max(queued(copy) - empty_ns, 1)
 
     def _between(self, copy: Copy) -> int:
         self._start.record()
@@ -173,8 +180,10 @@ def _page_locking() -> Iterator[Sample]:
 def _page_locked(memory: torch.Tensor) -> Iterator[None]:
     """Page-lock memory for a while: through CUDA itself, since torch's pool would keep what it once locked."""
     runtime: Any = torch.cuda.cudart()
-    torch.cuda.check_error(int(runtime.cudaHostRegister(memory.data_ptr(), memory.nbytes, 0)))
+    error = int(runtime.cudaHostRegister(memory.data_ptr(), memory.nbytes, 0))
+    if error:
+        raise RuntimeError(f"CUDA refuses to page-lock memory (error {error})")
     try:
         yield
     finally:
-        torch.cuda.check_error(int(runtime.cudaHostUnregister(memory.data_ptr())))
+        runtime.cudaHostUnregister(memory.data_ptr())
