@@ -29,13 +29,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], note: str = "")
     for index, column in enumerate(columns):
         drawn.add_column(Text(column, style="dim"), justify="right" if index else "left", no_wrap=True)
     for row in rows:
-        drawn.add_row(*(Text(cell) for cell in row))
+        drawn.add_row(*(Text(visible(cell)) for cell in row))
     return Group(drawn, Text(note, style="dim")) if note else drawn
 
 
 def text_lines(texts: Sequence[str]) -> Text:
     """Lines of text."""
-    return Text("\n").join(Text(text) for text in texts)
+    return Text("\n").join(Text(visible(text)) for text in texts)
 
 
 def bullets(label: str, texts: Sequence[str], style: str) -> RenderableType:
