@@ -168,7 +168,7 @@ def test_another_users_file_is_unknown_and_said_once(
 def test_what_the_system_does_not_tell_is_said(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
     with recording() as recorded:
         assert recorded.session.seen.warnings == []
-    monkeypatch.setattr(hostprobe, "_open", lambda _: None)
+    monkeypatch.setattr(hostprobe, "_open", lambda *_: None)
     probe = HostProbe(recorded.recorder, HostMemoryMap())
     assert [line.rpartition("(")[2] for line in probe.missing()] == ["/proc/self/io)", "/proc/pressure/io)"]
     monkeypatch.setattr(hostprobe.sys, "platform", "darwin")
@@ -176,11 +176,23 @@ def test_what_the_system_does_not_tell_is_said(recording: Recording, monkeypatch
     assert "darwin" in line
 
 
+def test_a_file_without_its_number_is_as_good_as_none(tmp_path: Path) -> None:
+    file = tmp_path / "io"
+    file.write_text("rchar: 1\nread_bytes: 42\nwrite_bytes: 0\n")
+    descriptor = hostprobe._open(str(file), hostprobe._READ)
+    assert descriptor is not None
+    os.close(descriptor)
+    for text in ("", "rchar: 1\n", "rchar: 1\nread_bytes: ?\n"):
+        file.write_text(text)
+        assert hostprobe._open(str(file), hostprobe._READ) is None
+    assert hostprobe._open(str(tmp_path / "absent"), hostprobe._READ) is None
+
+
 def test_without_io_counters_every_copy_is_probed_in_full(
     recording: Recording, weights: Weights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     populate(mapped_weights([weights]))
-    monkeypatch.setattr(hostprobe, "_open", lambda _: None)
+    monkeypatch.setattr(hostprobe, "_open", lambda *_: None)
     for samples in steps(recording, weights, None, None):
         assert (samples.read_bytes == NONE).all()
         assert (samples.io_stall_ns == NONE).all()

@@ -32,6 +32,8 @@ WARM_INTERVAL = 16
 """Once a weight was seen fully resident, only every so many of its copies are probed in full again."""
 
 _UNKNOWN = math.nan
+_READ = b"\nread_bytes: "  # in /proc/self/io (proc_pid_io(5))
+_STALLED = b"total="  # of the first line, "some", in /proc/pressure/io: microseconds
 _PROBED = frozenset({HostMemory.MMAP, HostMemory.ANONYMOUS})  # page-locked memory is never paged
 
 
@@ -55,8 +57,8 @@ class HostProbe:
         self._recorder = recorder
         self._memory = memory
         self._residency = Residency()
-        self._io = _open("/proc/self/io")
-        self._pressure = _open("/proc/pressure/io")
+        self._io = _open("/proc/self/io", _READ)
+        self._pressure = _open("/proc/pressure/io", _STALLED)
         self._pack, self._extend = recorder.sink.raw(HOST_SAMPLES)
         self._watched: dict[int, int] = {}  # by address: copies until the next full probe
         self._last_read = (NONE, 0)  # the bytes read, and when they were last seen to have grown
@@ -128,14 +130,12 @@ class HostProbe:
     def _read_bytes(self) -> int:
         if self._io is None:
             return NONE
-        _, _, value = os.pread(self._io, 512, 0).partition(b"\nread_bytes: ")
-        return int(value[: value.index(b"\n")])
+        return _number(self._io, _READ)
 
     def _stall_us(self) -> int:
         if self._pressure is None:
             return NONE
-        _, _, total = os.pread(self._pressure, 256, 0).partition(b"total=")
-        return int(total.split(b"\n", 1)[0]) if total else NONE
+        return _number(self._pressure, _STALLED)
 
 
 def _faults() -> tuple[int, int]:
@@ -147,15 +147,21 @@ def _difference(now: int, then: int) -> int:
     return NONE if NONE in (now, then) else now - then
 
 
-def _open(path: str) -> int | None:
-    """A descriptor to read the file from again and again; None where it is not there or says nothing."""
+def _open(path: str, name: bytes) -> int | None:
+    """A descriptor to read a number from again and again; None where the file is not there, or does not have it."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
     try:
-        os.pread(descriptor, 1, 0)  # a kernel without PSI accounting opens the file, and refuses the reading
-    except OSError:
+        _number(descriptor, name)  # a kernel without PSI accounting opens the file, and refuses the reading
+    except (OSError, ValueError):
         os.close(descriptor)
         return None
     return descriptor
+
+
+def _number(descriptor: int, name: bytes) -> int:
+    """The number behind the first `name` in a file of /proc, up to its line's end."""
+    _, _, value = os.pread(descriptor, 512, 0).partition(name)
+    return int(value[: value.index(b"\n")])
