@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from tracekit.capture.hooks import VARIABLE
 from tracekit.capture.recorder import Recorder
 from tracekit.capture.session import Session
 from tracekit.capture.sources import watch_emulated
@@ -63,13 +64,20 @@ class Recorded:
         return self._data
 
 
+@pytest.fixture(params=["compiled", "python"])
+def hooks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both kinds of hooks in turn: what is recorded must not depend on them."""
+    monkeypatch.setenv(VARIABLE, request.param)
+    return str(request.param)
+
+
 @pytest.fixture(scope="session")
 def emulated() -> EmulatedDevice:
     return load()
 
 
 @pytest.fixture
-def recording(tmp_path: Path, emulated: EmulatedDevice) -> Callable[[], Any]:
+def recording(tmp_path: Path, emulated: EmulatedDevice, hooks: str) -> Callable[[], Any]:
     """A context manager that records its block: ``with recording() as recorded``."""
     number = iter(range(100))
 

@@ -15,6 +15,8 @@ from tracekit.model import NONE
 
 DEVICE = "emulated:0"
 
+pytestmark = pytest.mark.usefixtures("hooks")
+
 
 class Block(nn.Module):
     def __init__(self) -> None:

@@ -111,7 +111,7 @@ def test_an_exception_inside_a_forward_closes_every_span(recording) -> None:
         recorded.session.watch(pipeline)
         with pytest.raises(BoomError):
             call(pipeline)
-        assert recorded.recorder.local.thread.top is None
+        assert recorded.recorder.local.thread.idle
     kinds = recorded.data.spans.groupby("kind", observed=True).size()
     assert kinds["run"] == 1
     ids = set(recorded.data.spans.span_id)

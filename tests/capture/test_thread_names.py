@@ -7,7 +7,7 @@ import ctypes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracekit.capture.recorder import kineto_thread_id
+from tracekit.capture.threadstate import kineto_thread_id
 
 
 @given(st.integers(0, 2**64 - 1))

@@ -97,10 +97,10 @@ def test_failed_build_names_its_log(tmp_path: Path) -> None:
 def test_sources_compile_without_warnings(tmp_path: Path) -> None:
     """All of them as one source: most of the time goes into torch's headers."""
     together = tmp_path / "together.cpp"
-    together.write_text("".join(f'#include "{path}"\n' for path in sorted(build.SOURCE_FOLDER.glob("*.cpp"))))
+    together.write_text("".join(f'#include "{path}"\n' for path in sorted(build.EXTENSION.sources.glob("*.cpp"))))
     includes = [f"-isystem{path}" for path in (*cpp_extension.include_paths(), sysconfig.get_path("include"))]
     done = subprocess.run(
-        ["c++", "-std=c++20", "-fsyntax-only", "-DTORCH_EXTENSION_NAME=x", *build.FLAGS, *includes, together],
+        ["c++", "-std=c++20", "-fsyntax-only", "-DTORCH_EXTENSION_NAME=x", *build.EXTENSION.flags, *includes, together],
         capture_output=True,
         text=True,
         check=False,

@@ -166,6 +166,9 @@ class Recording:
             return
         manifest.pipeline_class = session.seen.pipeline_class
         manifest.components = dict(session.seen.components)
+        manifest.versions["recorder"] = recorder.name
+        if recorder.slow_reason:
+            self._warn(recorder.slow_reason)
         for warning in session.seen.warnings:
             self._warn(warning)
         manifest.activity = session.activity.name

@@ -8,27 +8,34 @@ knows them by identity and remembers what it saw.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
 
 from tracekit.capture import crossing
-from tracekit.capture.hostmemory import UNKNOWN, HostMemoryMap
+from tracekit.capture.hooks import Crossing
+from tracekit.capture.hostmemory import HostMemoryMap, HostSource
 from tracekit.capture.hostprobe import MIN_BYTES, HostProbe
 from tracekit.capture.patches import Patches
 from tracekit.capture.recorder import Recorder
 from tracekit.capture.registry import ModuleRegistry
-from tracekit.model import COPIES, NONE, Direction
+from tracekit.model import COPIES, NONE, Direction, HostMemory
 
 _INTO_SELF = ("copy_", "__setitem__")
 _TO_HOST = ("cpu", "item", "tolist", "__bool__", "__int__", "__float__", "__complex__", "__index__")
-_METHODS: dict[str, crossing.Predicate] = {
-    "cuda": crossing.from_host,
-    "copy_": crossing.copy_,
-    "__setitem__": crossing.setitem,
-    **dict.fromkeys(_TO_HOST, crossing.to_host),
+_METHODS: dict[str, Crossing] = {
+    "to": "to",
+    "cuda": "from_host",
+    "copy_": "copy_",
+    "__setitem__": "setitem",
+    **dict.fromkeys(_TO_HOST, "to_host"),
 }
+_PAGEABLE = frozenset({HostMemory.MMAP, HostMemory.ANONYMOUS})
+
+Place = tuple[HostSource, int, int, int, bool]
+"""What a copy's host side is; as interned ids its memory and its file, the offset there; whether it may be paged."""
 
 
 class CopyTimer(Protocol):
@@ -46,7 +53,7 @@ class CopyTimer(Protocol):
 class CopyRecorder:
     """Writes one row of the copies table for every call that moved a tensor between host and device.
 
-    `timer`, when set, is told of each.
+    The compiled hooks record ``Tensor.to`` themselves, from the attributes without an underscore.
     """
 
     def __init__(
@@ -55,50 +62,46 @@ class CopyRecorder:
         self._recorder = recorder
         self._registry = registry
         self._memory = memory
-        self._probe = probe
-        self.timer: CopyTimer | None = None
+        self.probe = probe
+        self._timer: CopyTimer | None = None
         self._pack, self._extend = recorder.sink.raw(COPIES)
         self._to_device = recorder.intern(Direction.H2D.value)
         self._to_host = recorder.intern(Direction.D2H.value)
-        self._devices: dict[torch.device, int] = {}
         self._no_label = (recorder.empty, recorder.empty)
+        self.tensor_class = torch.Tensor
+        self.stream = current_stream_id
+        self.sides = crossing.Sides()
+        self.holders = crossing.Holders()
+        self.found = memory.found
+        self.places: dict[int, Place] = {}
+        self.devices: dict[torch.device, tuple[int, int]] = {}
+        self._seen: Any = recorder.hooks.copies(
+            self, recorder.sink.buffer(COPIES), self._to_device, self._to_host, recorder.empty, MIN_BYTES
+        )
+
+    @property
+    def timer(self) -> CopyTimer | None:
+        """When set, told of each copy."""
+        return self._timer
+
+    @timer.setter
+    def timer(self, timer: CopyTimer | None) -> None:
+        self._timer = timer
+        self._seen.in_python = timer is not None
 
     def install(self, patches: Patches) -> None:
         """Patch Tensor's copying methods."""
-        patches.wrap(torch.Tensor, "to", self._to)
-        for name, crosses in _METHODS.items():
-            self._install_method(patches, name, crosses)
+        hooks, intern = self._recorder.hooks, self._recorder.intern
+        for name, test in _METHODS.items():
+            operation = intern(f"Tensor.{name}")
 
-    def _to(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """``Tensor.to`` is called far more often than it copies, so that nothing is called to find out.
+            def make(
+                original: Callable[..., Any], name: str = name, test: Crossing = test, operation: int = operation
+            ) -> Callable[..., Any]:
+                record = functools.partial(self._record, original, operation, name)
+                return hooks.crossing(original, test, operation, record, self._seen)
 
-        Inside accelerate's hooks torch's frame evaluator is on, and every Python call costs about a microsecond.
-        """
-        local, sides, record = self._recorder.local, crossing.Sides(), self._record
-        operation = self._recorder.intern("Tensor.to")
-
-        def call(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-            on_host = sides[args[0] if args else kwargs.get("device", kwargs.get("other"))]
-            if on_host is None or on_host is tensor.is_cpu or local.thread.copying or tensor.is_meta:
-                return original(tensor, *args, **kwargs)
-            return record(original, operation, "to", tensor, args, kwargs)
-
-        return call
-
-    def _install_method(self, patches: Patches, name: str, crosses: crossing.Predicate) -> None:
-        local = self._recorder.local
-        record = self._record
-        operation = self._recorder.intern(f"Tensor.{name}")
-
-        def make(original: Callable[..., Any]) -> Callable[..., Any]:
-            def call(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-                if local.thread.copying or not crosses(tensor, args, kwargs):
-                    return original(tensor, *args, **kwargs)
-                return record(original, operation, name, tensor, args, kwargs)
-
-            return call
-
-        patches.wrap(torch.Tensor, name, make)
+            patches.wrap(torch.Tensor, name, make)
 
     def _record(
         self,
@@ -113,10 +116,12 @@ class CopyRecorder:
         into = name in _INTO_SELF
         source: torch.Tensor = tensor if not into else args[name == "__setitem__"] if args else kwargs["src"]
         to_device = source.is_cpu
-        probe, timer, recorder = self._probe, self.timer, self._recorder
-        sample = None
-        if probe is not None and to_device and source.nbytes >= MIN_BYTES:
-            sample = probe.before(source)
+        probe, timer, recorder = self.probe, self._timer, self._recorder
+        sample = place = None
+        if to_device:
+            place = self.place(source)
+            if probe is not None and place[4] and source.nbytes >= MIN_BYTES:
+                sample = probe.before(source)
         thread, clock = recorder.local.thread, recorder.clock
         thread.copying = True
         try:
@@ -136,19 +141,16 @@ class CopyRecorder:
         size_bytes = (tensor if name == "copy_" else source).numel() * carried.element_size()
         if size_bytes == 0:
             return result
-        copy_id = recorder.next_copy()
-        fqn, parameter = thread.label or self._find_label(host, remote) or self._no_label
-        kind, path, offset = UNKNOWN
-        if host is not None:
-            # Known addresses are looked up here rather than asked for: one call less for each copy.
-            kind, path, offset = self._memory.found.get(host.data_ptr()) or self._memory.describe(host)
-        top, device = thread.top, remote.device
+        copy_id = recorder.hooks.next_copy()
+        fqn, parameter = thread.label or self.find_label(host, remote) or self._no_label
+        _, memory, path, offset, _ = place or self.place(host)
+        device, device_index = self.devices.get(remote.device) or self.device(remote.device)
         if to_device:
-            recorder.h2d_bytes += size_bytes
+            recorder.hooks.h2d_bytes += size_bytes
         self._extend(
             self._pack(
                 copy_id,
-                NONE if top is None else top.span_id,
+                thread.span_id,
                 thread.run_index,
                 thread.thread_id,
                 self._to_device if to_device else self._to_host,
@@ -158,12 +160,12 @@ class CopyRecorder:
                 fqn,
                 parameter,
                 operation,
-                recorder.intern(kind),
+                memory,
                 NONE if host is None else host.data_ptr(),
-                recorder.intern(path),
+                path,
                 offset,
-                self._devices.get(device) or self._device(device),
-                current_stream_id(device.index) if remote.is_cuda else NONE,
+                device,
+                NONE if device_index == NONE else self.stream(device_index),
                 non_blocking,
             )
         )
@@ -173,7 +175,18 @@ class CopyRecorder:
             probe.after(copy_id, sample)
         return result
 
-    def _find_label(self, host: torch.Tensor | None, remote: torch.Tensor) -> tuple[int, int] | None:
+    def place(self, host: torch.Tensor | None) -> Place:
+        """What a copy's host side is; worked out once for each answer of the memory map."""
+        address = NONE if host is None else host.data_ptr()
+        source = self.found.get(address) or self._memory.describe(host)
+        known = self.places.get(address)
+        if known is None or known[0] is not source:
+            intern = self._recorder.intern
+            known = (source, intern(source.kind.value), intern(source.path), source.offset, source.kind in _PAGEABLE)
+            self.places[address] = known
+        return known
+
+    def find_label(self, host: torch.Tensor | None, remote: torch.Tensor) -> tuple[int, int] | None:
         """The weight that a copy moves when no hook announced it: by its host address, or as part of a moving group."""
         if host is not None:
             label = self._registry.label_at(host)
@@ -188,9 +201,11 @@ class CopyRecorder:
                 return self._registry.label_of(weight)
         return None
 
-    def _device(self, device: torch.device) -> int:
-        self._devices[device] = interned = self._recorder.intern(str(device))
-        return interned
+    def device(self, device: torch.device) -> tuple[int, int]:
+        """A device's interned name, and its index if it has CUDA streams, else `NONE`."""
+        index = device.index if device.type == "cuda" else NONE
+        self.devices[device] = known = (self._recorder.intern(str(device)), index)
+        return known
 
 
 def current_stream_id(device_index: int) -> int:

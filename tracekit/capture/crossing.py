@@ -24,6 +24,19 @@ class Sides(dict[Any, bool | None]):
         return side
 
 
+class Holders(dict[type, bool]):
+    """Whether tensors of a class hold their bytes themselves.
+
+    One with a ``__torch_dispatch__`` of its own may have none: fake tensors of a compiler, wrappers of quantized ones.
+    What such a wrapper moves are plain tensors, whose copies are seen.
+    """
+
+    def __missing__(self, cls: type) -> bool:
+        dispatch = getattr(cls, "__torch_dispatch__", None)
+        self[cls] = holds = dispatch is torch.Tensor.__torch_dispatch__
+        return holds
+
+
 def _side(target: Any) -> bool | None:
     if target is None or isinstance(target, torch.dtype):
         return None
@@ -57,3 +70,7 @@ def setitem(tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any])
     """``tensor[index] = value``; a 0-dimensional host value travels as a kernel's argument, not as a copy."""
     value = args[1]
     return isinstance(value, torch.Tensor) and value.dim() > 0 and copy_(tensor, (value,), kwargs)
+
+
+PREDICATES: dict[str, Predicate] = {"from_host": from_host, "to_host": to_host, "copy_": copy_, "setitem": setitem}
+"""Every test but that of ``Tensor.to``, which needs `Sides`."""

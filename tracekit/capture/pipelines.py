@@ -71,7 +71,7 @@ class PipelineRecorder:
         recorder, observer = self._recorder, self._observer
 
         def call(pipeline: Any, *args: Any, **kwargs: Any) -> Any:
-            if recorder.local.thread.top:  # a pipeline inside a pipeline is part of the outer one's run
+            if not recorder.local.thread.idle:  # a pipeline inside a pipeline is part of the outer one's run
                 return original(pipeline, *args, **kwargs)
             self.register(pipeline)
             observer.pipeline_seen(pipeline)
@@ -112,7 +112,7 @@ class PipelineRecorder:
         recorder = self._recorder
 
         def call(owner: Any, *args: Any, **kwargs: Any) -> Any:
-            if recorder.local.thread.top:
+            if not recorder.local.thread.idle:
                 return original(owner, *args, **kwargs)
             cls = owner if isinstance(owner, type) else type(owner)
             if hasattr(owner, "components") and not isinstance(owner, type):

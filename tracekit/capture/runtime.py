@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,19 +22,5 @@ def install_runtime(patches: Patches, recorder: Recorder, device_module: Any) ->
 
 def _around(patches: Patches, recorder: Recorder, owner: Any, name: str, kind: SpanKind) -> None:
     title = recorder.intern(f"{owner.__name__}.{name}")
-    kind_id, clock = recorder.kind_id(kind), recorder.clock
-
-    def make(original: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if torch.compiler.is_compiling():
-                return original(*args, **kwargs)
-            frame = recorder.push(recorder.empty)
-            frame.start_ns = clock()
-            try:
-                return original(*args, **kwargs)
-            finally:
-                recorder.pop(frame, kind_id, title, recorder.empty, clock())
-
-        return call
-
-    patches.wrap(owner, name, make)
+    kind_id, hooks = recorder.kind_id(kind), recorder.hooks
+    patches.wrap(owner, name, lambda original: hooks.timed(original, kind_id, title, recorder.empty))

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from tracekit.capture.collector import Collector, DeviceActivity
+from tracekit.capture.compilation import CompilationWatch
 from tracekit.capture.copies import CopyRecorder
 from tracekit.capture.forwards import install_forwards
 from tracekit.capture.hostmemory import HostMemoryMap
@@ -69,6 +70,7 @@ class Session:
         self.on_first_run: Callable[[], None] | None = None
         self._when_imported = when_imported
         self._patches = Patches()
+        self._compilation = CompilationWatch(self._patches)
         self._memory = HostMemoryMap()
         self._registry = ModuleRegistry(recorder.sink, self._memory)
         self._probe = HostProbe(recorder, self._memory) if probe_host else None
@@ -97,7 +99,7 @@ class Session:
     def watch_device(self, module: ModuleType, sample_memory: Callable[[], None] | None = None) -> None:
         """Record calls of torch's module for the device (``torch.cuda``); sample its memory at each onload's end."""
         install_runtime(self._patches, self.recorder, module)
-        self._onloads.sample_memory = sample_memory
+        self.recorder.hooks.sample_memory = sample_memory
 
     def start(self) -> None:
         """Install every patch whose library is imported, the others when they are."""
@@ -106,6 +108,7 @@ class Session:
         self._onloads.install_torch(self._patches)
         pipelines, onloads, patches = self._pipelines, self._onloads, self._patches
         for name, install in {
+            "torch._dynamo": self._compilation.install,
             "accelerate.hooks": lambda module: onloads.install_accelerate(patches, module),
             "diffusers.hooks.group_offloading": lambda module: onloads.install_diffusers(patches, module),
             "diffusers.pipelines.pipeline_utils": pipelines.install_diffusers,
@@ -131,6 +134,7 @@ class Session:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self._compilation.remove()
         foreign = self._patches.remove()
         if foreign:
             self.seen.warnings.append(

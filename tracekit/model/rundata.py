@@ -71,6 +71,20 @@ class Progress:
     h2d_bytes: int
 
 
+@dataclass(frozen=True)
+class RowBuffer:
+    """Where a table's packed rows wait in memory, for hot paths that fill it themselves.
+
+    A row is added whole, under the GIL, at the end of `pending`; `format` is its layout in `struct`'s language. Who
+    finds more than `limit_bytes` in it after adding calls `full`, which may raise UsageError when the disk is full.
+    """
+
+    pending: bytearray
+    limit_bytes: int
+    full: Callable[[], None]
+    format: str
+
+
 class Sink(Protocol):
     """Where capture puts its rows; the run folder's writer is one. Rows may come from any thread."""
 
@@ -80,6 +94,9 @@ class Sink(Protocol):
 
     def raw(self, table: Table) -> tuple[Callable[..., bytes], Callable[[bytes], None]]:
         """For hot paths: pack a row whose strings are `intern` ids, and add a packed row to the table."""
+
+    def buffer(self, table: Table) -> RowBuffer:
+        """For compiled hot paths: where `raw` puts its rows."""
 
     def append(self, table: Table, *values: int | float | str | bool) -> None:
         """Add one row, values in the order of the table's columns."""

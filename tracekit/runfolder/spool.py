@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from tracekit.model import Table
+from tracekit.model import RowBuffer, Table
 from tracekit.runfolder.paths import spool_path, strings_path
 
 BUFFER_LIMIT = 1 << 20
@@ -100,16 +100,20 @@ class SpoolWriter:
 
         Both may be called from any thread; a row is added whole.
         """
-        tail = self._rows[table.name]
-        pending = tail.pending
-        add = pending.extend
+        buffer = self.buffer(table)
+        pending, add, full = buffer.pending, buffer.pending.extend, buffer.full
 
         def extend(row: bytes) -> None:
             add(row)
             if len(pending) > BUFFER_LIMIT:
-                self._write_full(tail)
+                full()
 
         return row_struct(table).pack, extend
+
+    def buffer(self, table: Table) -> RowBuffer:
+        """Where the rows of a table wait."""
+        tail = self._rows[table.name]
+        return RowBuffer(tail.pending, BUFFER_LIMIT, lambda: self._write_full(tail), row_struct(table).format)
 
     def flush(self) -> None:
         """Hand everything appended so far to the operating system.

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from tracekit.errors import UsageError
-from tracekit.model import TABLES, Manifest, Table
+from tracekit.model import TABLES, Manifest, RowBuffer, Table
 from tracekit.runfolder.paths import MANIFEST_NAME, SPOOL_NAME, check_replaceable, part_path, spool_path
 from tracekit.runfolder.spool import SpoolWriter
 
@@ -79,6 +79,10 @@ class RunWriter:
         Adding is atomic, takes no lock, and may raise UsageError when the disk is full.
         """
         return self._spool.raw(table)
+
+    def buffer(self, table: Table) -> RowBuffer:
+        """For compiled hot paths: where `raw` puts its rows."""
+        return self._spool.buffer(table)
 
     def flush(self) -> None:
         """Hand everything appended so far to the operating system: from here on a kill does not lose it.

@@ -1,0 +1,172 @@
+/* Rows and open spans: what every forward and every weight passes. tracekit.capture.purehooks is the same in Python. */
+
+#include "hotpath.h"
+
+/* A row of SPANS, as tracekit.runfolder.spool packs it: little-endian, no padding. */
+#pragma pack(push, 1)
+typedef struct {
+    int64_t span_id, parent_id;
+    int32_t kind, name, fqn, note, run_index;
+    int64_t thread_id, start_ns, end_ns;
+} SpanRow;
+#pragma pack(pop)
+const char span_format[] = "<qqiiiiiqqq";
+
+int
+rows_from(Rows *rows, PyObject *buffer, const char *format)
+{
+    PyObject *theirs = PyObject_GetAttrString(buffer, "format");
+    if (theirs == NULL)
+        return -1;
+    bool same = PyUnicode_Check(theirs) && PyUnicode_CompareWithASCIIString(theirs, format) == 0;
+    Py_DECREF(theirs);
+    if (!same) {
+        PyErr_Format(PyExc_TypeError, "a table's columns are not %s: its compiled row must change with it", format);
+        return -1;
+    }
+    PyObject *limit = PyObject_GetAttrString(buffer, "limit_bytes");
+    if (limit == NULL)
+        return -1;
+    rows->limit = PyLong_AsSsize_t(limit);
+    Py_DECREF(limit);
+    if (rows->limit == -1 && PyErr_Occurred())
+        return -1;
+    rows->full = PyObject_GetAttrString(buffer, "full");
+    rows->pending = PyObject_GetAttrString(buffer, "pending");
+    if (rows->full == NULL || rows->pending == NULL)
+        return -1;
+    if (!PyByteArray_CheckExact(rows->pending)) {
+        PyErr_SetString(PyExc_TypeError, "rows wait in a bytearray");
+        return -1;
+    }
+    return 0;
+}
+
+/* The GIL makes it whole: nothing here lets another thread run before the row is in the buffer. */
+int
+rows_add(Rows *rows, const void *row, Py_ssize_t size)
+{
+    Py_ssize_t old = PyByteArray_GET_SIZE(rows->pending);
+    if (PyByteArray_Resize(rows->pending, old + size) < 0)
+        return -1;
+    memcpy(PyByteArray_AS_STRING(rows->pending) + old, row, size);
+    if (old + size <= rows->limit)
+        return 0;
+    PyObject *done = PyObject_CallNoArgs(rows->full);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+/* The thread's last Thread, and whose: its pointer is valid while that Core lives, which keeps all of its Threads. */
+static _Thread_local struct {
+    uint64_t serial;
+    Thread *thread;
+} cached;
+
+Thread *
+current_thread(Core *core)
+{
+    if (cached.serial == core->serial)
+        return cached.thread;
+    PyObject *thread = PyObject_GetAttrString(core->local, "thread");
+    if (thread == NULL)
+        return NULL;
+    if (!Py_IS_TYPE(thread, Thread_Type)) {
+        PyErr_SetString(PyExc_TypeError, "the recorder's thread state is not this module's");
+        Py_DECREF(thread);
+        return NULL;
+    }
+    int known = PySequence_Contains(core->threads, thread);
+    if (known < 0 || (!known && PyList_Append(core->threads, thread) < 0)) {
+        Py_DECREF(thread);
+        return NULL;
+    }
+    Py_DECREF(thread); /* the list holds it */
+    cached.serial = core->serial;
+    cached.thread = (Thread *)thread;
+    return cached.thread;
+}
+
+static Frame *
+push(Core *core, Thread *thread, Interned fqn)
+{
+    if (thread->depth == thread->capacity) {
+        Py_ssize_t capacity = thread->capacity ? 2 * thread->capacity : 64;
+        Frame *frames = PyMem_Realloc(thread->frames, capacity * sizeof(Frame));
+        if (frames == NULL) {
+            PyErr_NoMemory();
+            return NULL;
+        }
+        thread->frames = frames;
+        thread->capacity = capacity;
+    }
+    Frame *frame = &thread->frames[thread->depth++];
+    *frame = (Frame){.span_id = core->next_span++, .parent_id = NONE, .fqn = fqn, .pristine = true};
+    return frame;
+}
+
+/* Opens a span and starts its clock; returns its place on the stack, by which it is closed, or -1. */
+Py_ssize_t
+open_span(Core *core, Thread *thread, Interned fqn, bool is_forward)
+{
+    Frame *frame = push(core, thread, fqn);
+    if (frame == NULL)
+        return -1;
+    frame->is_forward = is_forward;
+    Py_ssize_t depth = thread->depth - 1;
+    if (depth > 0) {
+        Frame *below = frame - 1;
+        below->pristine = false;
+        below->end_ns = 0;
+        frame->parent_id = below->span_id;
+    }
+    frame->start_ns = now_ns();
+    return depth;
+}
+
+/* Closes the span with whatever an exception left open above it, and writes its row. */
+int
+close_span(Core *core, Thread *thread, Py_ssize_t depth, Interned kind, Interned name, Interned note, int64_t end_ns)
+{
+    Frame *frame = &thread->frames[depth];
+    thread->depth = depth;
+    SpanRow row = {
+        frame->span_id, frame->parent_id, kind, name, frame->fqn, note, thread->run_index,
+        thread->thread_id, frame->start_ns, end_ns,
+    };
+    return rows_add(&core->spans, &row, sizeof(row));
+}
+
+Py_ssize_t
+open_move(Core *core, Thread *thread, Interned fqn, Move move)
+{
+    Frame *top = thread->depth ? &thread->frames[thread->depth - 1] : NULL;
+    if (top == NULL || !top->is_forward || !(move == OFFLOAD || top->pristine))
+        return open_span(core, thread, fqn, false);
+    int64_t parent_id = top->parent_id;
+    Frame *frame = push(core, thread, fqn); /* may move the frames */
+    if (frame == NULL)
+        return -1;
+    frame->parent_id = parent_id;
+    frame->beside = move;
+    frame->start_ns = now_ns();
+    return thread->depth - 1;
+}
+
+int
+close_move(Core *core, Thread *thread, Py_ssize_t depth, Interned kind, Interned name)
+{
+    int64_t end_ns = now_ns();
+    Frame *frame = &thread->frames[depth];
+    if (frame->beside == ONLOAD)
+        frame[-1].start_ns = end_ns;
+    else if (frame->beside == OFFLOAD)
+        frame[-1].end_ns = frame->start_ns;
+    if (close_span(core, thread, depth, kind, name, core->empty, end_ns) < 0)
+        return -1;
+    if (core->sample_memory == Py_None)
+        return 0;
+    PyObject *done = PyObject_CallNoArgs(core->sample_memory);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
