@@ -80,7 +80,8 @@ class Prediction(msgspec.Struct, kw_only=True):
     """What one configuration takes: times ns, sizes bytes.
 
     `setup_ns` has loading in it. `device_bytes` is the peak of what the allocator holds in tensors; `host_bytes` the
-    host memory of the weights, of which `locked_bytes` is page-locked. `traffic` is by the names of the times.
+    host memory of the weights, `held_bytes` the part that the kernel cannot drop (no file backs it), `locked_bytes` the
+    part that is page-locked. `traffic` is by the names of the times.
     `notes` say what this run has no evidence for.
     """
 
@@ -92,6 +93,7 @@ class Prediction(msgspec.Struct, kw_only=True):
     decode_ns: Estimate
     device_bytes: Estimate
     host_bytes: int
+    held_bytes: int
     locked_bytes: int
     traffic: dict[str, Traffic]
     notes: list[str]
@@ -106,8 +108,8 @@ class PlanRow(msgspec.Struct, kw_only=True):
     """One configuration in a plan.
 
     `missing_device_bytes` and `missing_host_bytes` say by how much it does not fit (0: it fits); `reason` why it cannot
-    be predicted from this run, where `prediction` is None. `command` profiles it, `code` sets it up in the user's own
-    program (empty: it is the program's own state). `totals` has the total by number of steps.
+    be predicted from this run, where `prediction` is None. `totals` has the total by number of steps. `code` sets the
+    configuration up in the user's own program.
     """
 
     configuration: Configuration

@@ -106,6 +106,7 @@ class Predictor:
             for name in _TIMES
         }
         offloader = middle.offloader
+        held = offloader.anonymous_bytes + offloader.locked_bytes
         loaded = 0 if offloader.replaces_loaded else weights.total_bytes
         notes = sorted(offloader.costs.notes)
         if self.activations is None:
@@ -120,11 +121,16 @@ class Predictor:
             warm_step_ns=estimates["warm_step"],
             decode_ns=estimates["decode"],
             device_bytes=middle.device,
-            host_bytes=loaded + offloader.anonymous_bytes + offloader.locked_bytes,
+            host_bytes=loaded + held,
+            held_bytes=held + (0 if offloader.replaces_loaded else weights.unmapped_bytes),
             locked_bytes=offloader.locked_bytes,
             traffic=middle.traffic,
             notes=notes,
         )
+
+    def device_bytes(self, configuration: Configuration) -> Estimate:
+        """The peak of device memory alone."""
+        return self._play(configuration, self.weights, Level.MIDDLE, paging=False).device
 
     def offloader(
         self, configuration: Configuration, weights: Weights, costs: Costs, *, paging: bool = False

@@ -103,6 +103,11 @@ class Weights:
         return dict(parts)
 
     @cached_property
+    def unmapped_bytes(self) -> int:
+        """Bytes of weights that no file backs: the kernel cannot drop and read them again."""
+        return sum(weight.size_bytes for weight in once_each(self.all) if not weight.mapped)
+
+    @cached_property
     def total_bytes(self) -> int:
         """Bytes of all weights, tied ones once."""
         return sum(weight.size_bytes for weight in once_each(self.all))

@@ -1,0 +1,23 @@
+"""What every prediction takes for granted, in sentences for its reader."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+ASSUMPTIONS: Sequence[str] = (
+    "The machine, the picture's size, the page cache and what else runs are as they were in this run. First onloads of "
+    "mmapped weights cost what they cost here, at set-up where the configuration touches them there.",
+    "diffusers 0.42 and accelerate 1.15 order copies, waits and forwards as they do today; each configuration's own "
+    "order is worked off on three resources: the host thread, the compute stream, the copy engine.",
+    "A weight's warm copy takes what it took here from the same kind of host memory; from another kind, what the "
+    "calibration took for its size. Copies back go into fresh memory.",
+    "Host code between copies that the host makes itself is slower, its caches being full of weights. Where a "
+    "configuration makes none, the least that the same code took here stands for it, and the mean bounds it.",
+    "diffusers' group hooks take the host as long as accelerate's offload does here, unless this run has groups.",
+    "Page-locking and cloning go at their calibrated rates. diffusers page-locks each weight rounded up to a power of "
+    "two.",
+    "Low and high take everything measured at its fastest and slowest warm step, or calibration sample, all at once. "
+    "The cold step was measured once, so its own spread is not known.",
+    "Device memory is weights by each mode's rules beside the activations of this run; its upper end adds what the "
+    "allocator may not split off and what its cache held. The CUDA context (about 0.5 GiB) comes on top of it.",
+)
