@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import build_run, write_run
 from perfetto.browser import FLAGS, chromium
 from perfetto.ui import LOADING_S
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from sites import traced_site
 
-from tracekit.viewer import Viewer, report_site
+from tracekit.api import Run
+from tracekit.viewer import Viewer, report_site, trace_site
 
 pytestmark = [
     pytest.mark.browser,
@@ -93,23 +95,36 @@ def test_a_link_to_a_moment_shows_that_moment(page: Page, tmp_path: Path) -> Non
         assert page.evaluate(WINDOW) == [str(step["start_ns"] - base), str(step["end_ns"] - base)]
 
 
-def test_a_report_leads_to_the_timeline_and_serves_until_it_is_closed(page: Page, tmp_path: Path) -> None:
-    site, timeline = traced_site(tmp_path)
-    step = timeline.steps.iloc[0]
-    link = f'<a href="viewer?start={step["start_ns"]}&amp;end={step["end_ns"]}" target="_blank">Open trace</a>'
-    policy = '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'">'
-    report = f"<!doctype html><html><head>{policy}</head><body>{link}</body></html>"
-    with Viewer(report_site(report.encode(), site), grace_s=0.1) as viewer:
+def test_a_report_leads_to_its_moments_and_serves_until_it_is_closed(page: Page, tmp_path: Path) -> None:
+    run = Run(write_run(tmp_path / "run", build_run()))
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    traced = trace_site(run.write_trace(), "a run", run.manifest.clock)
+    with Viewer(report_site(run.to_html().encode(), traced), grace_s=0.1) as viewer:
         done = threading.Thread(target=viewer.wait)
         done.start()
         page.goto(viewer.url)
+        page.locator(".plot svg").first.wait_for()
         with page.context.expect_page() as opened:
-            page.get_by_text("Open trace").click()
+            page.locator("#open-trace").click()
         until_ready(opened.value)
         assert "stream 7" in opened.value.evaluate(TRACKS)
         opened.value.close()
+
+        moment = page.locator("a.moment[href*='start=']").first
+        start, end = (int(moment.get_attribute(f"data-{side}-ns") or "") for side in ("start", "end"))
+        with page.context.expect_page() as opened:
+            moment.evaluate("link => link.click()")
+        until_ready(opened.value)
+        opened.value.wait_for_function(f"() => ({WINDOW})()[0] !== '0'")
+        base = int(run.spans["start_ns"].min())
+        assert opened.value.evaluate(WINDOW) == [str(start - base), str(end - base)]
+        opened.value.close()
+
         page.wait_for_timeout(300)
         assert done.is_alive()
+        assert problems == []
         page.close()
         done.join(20)
         assert not done.is_alive()

@@ -1,6 +1,6 @@
 """What Python users and every command call: profile something, load a run folder, look at it."""
 
-from tracekit.api.compare import compare
+from tracekit.api.comparison import compare
 from tracekit.api.context import profile
 from tracekit.api.experiment import load_experiment
 from tracekit.api.importing import import_trace

@@ -127,12 +127,9 @@ class Run:
         Raises:
             UsageError: the file cannot be written.
         """
-        from tracekit.render.files import write_file
+        from tracekit.api.report import write_page
 
-        target = Path(path) if path is not None else self.path / REPORT_NAME
-        page = self.to_html().encode()
-        write_file(target, lambda stream: stream.write(page))
-        return target
+        return write_page(self.to_html(), Path(path) if path is not None else self.path / REPORT_NAME)
 
     def _repr_html_(self) -> str:
         """The report within a notebook, by IPython's convention, isolated from the notebook's own page."""
@@ -146,21 +143,29 @@ class Run:
         path = self.path / TRACE_NAME
         return path if path.exists() else None
 
-    def write_trace(self, path: str | Path | None = None, only_steps: Sequence[int] | None = None) -> Path:
+    def write_trace(
+        self, path: str | Path | None = None, only_steps: Sequence[int] | None = None, max_bytes: int | None = None
+    ) -> Path:
         """Write the Chrome trace, by default into the folder, and return its path.
 
         `only_steps` are step indexes from 0 (negative: from the end); the others are left out, and the trace says so.
+        With `max_bytes` quick steps, then short slices are left out until the file is no larger.
 
         Raises:
-            UsageError: the file cannot be written, or no such step exists.
+            UsageError: the file cannot be written, or no such step exists, or nothing fits into `max_bytes`.
         """
         from tracekit.render.chrome import write_chrome_trace
         from tracekit.render.files import write_file
+        from tracekit.render.thinning import write_fitting_trace
 
         target = Path(path) if path is not None else self.path / TRACE_NAME
 
         def write(stream: BinaryIO) -> None:
-            self.trace_adjustments = write_chrome_trace(self.timeline, stream, only_steps).adjustments()
+            if max_bytes is None:
+                stats = write_chrome_trace(self.timeline, stream, only_steps)
+            else:
+                stats = write_fitting_trace(self.timeline, stream, max_bytes, only_steps)
+            self.trace_adjustments = stats.adjustments()
 
         write_file(target, write)
         return target
