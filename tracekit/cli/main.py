@@ -18,6 +18,7 @@ COMMANDS = {
     "show": "Print the summary of a run.",
     "report": "Write the report of a run, or of several: one HTML file.",
     "open": "Open a run's timeline or report in the browser, offline.",
+    "plan": "Predict other ways of offloading, choose one, verify it.",
     "compare": "Compare two runs, or two sets of repeats.",
     "export": "Write a run's timeline for Perfetto.",
     "import": "Make a run of a torch.profiler trace.",

@@ -161,11 +161,12 @@ def _conditions(options: dict[str, Any]) -> Conditions:
 def _offload_options(options: dict[str, Any]) -> OffloadOptions:
     from tracekit.offload.options import OffloadOptions
 
-    resident_gib = options["resident_gib"]
+    resident_gib, resident_list = options["resident_gib"], options["resident_list"]
     return OffloadOptions(
         mode=options["mode"],
         resident_bytes=None if resident_gib is None else round(resident_gib * GIB),
         resident_order=options["resident_order"],
+        resident_parameters=None if resident_list is None else frozenset(resident_list.read_text().split()),
         host_memory=options["host_memory"],
         group_level=options["group_level"],
         blocks_per_group=options["blocks_per_group"],

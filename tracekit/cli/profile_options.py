@@ -64,6 +64,13 @@ _OPTIONS = (
         metavar="N",
         help="Keep at most N GiB of the denoiser on the device.",
     ),
+    _option(
+        PARTIAL,
+        "--resident-list",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="Keep exactly the parameters and modules named in FILE, one a line.",
+    ),
     _choice(PARTIAL, "--resident-order", among=RESIDENT_ORDERS, default="smallest", help="What is kept first."),
     _choice(GROUP, "--group-level", among=GROUP_LEVELS, help="What a group is. Without it: leaf_level."),
     _option(GROUP, "--blocks-per-group", type=_COUNT, metavar="N", help="With block_level: blocks in a group."),

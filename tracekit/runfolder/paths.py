@@ -15,8 +15,11 @@ MANIFEST_NAME = "manifest.json"
 SPOOL_NAME = "spool"
 STRINGS_NAME = "strings.bin"
 PART_NAME = "part-0.parquet"
+PLAN_NAME = "plan.json"
+VERIFIED_NAME = "verified"
+"""Where a plan is kept, and the runs that verified it."""
 
-_OWN_NAMES = frozenset(TABLES) | {MANIFEST_NAME, SPOOL_NAME, "trace.json", "trace.json.gz", "report.html"}
+_OWN_NAMES = frozenset(TABLES) | {MANIFEST_NAME, SPOOL_NAME, "trace.json", "trace.json.gz", "report.html", PLAN_NAME, VERIFIED_NAME}
 """What tracekit puts into a run folder: a folder with anything else in it is never replaced."""
 _NAME_LIMIT = 60
 

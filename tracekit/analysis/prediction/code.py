@@ -8,18 +8,20 @@ from tracekit.model.plan import Configuration
 
 _PIN = '''\
 def pin(modules, block=1 << 30):
-    """Move weights into page-locked memory, cut from large blocks: torch rounds each allocation to a power of two."""
+    """Page-lock weights in large blocks: torch rounds up every allocation."""
     room, used = torch.empty(0, dtype=torch.uint8), 0
-    for tensor in (t for m in modules for t in [*m.parameters(), *m.buffers()]):
+    for tensor in [t for m in modules for t in (*m.parameters(), *m.buffers())]:
         if tensor.device.type != "cpu" or not tensor.numel():
             continue
         if used + tensor.nbytes > room.numel():
-            room, used = torch.empty(max(block, tensor.nbytes), dtype=torch.uint8, pin_memory=True), 0
-        place = room[used : used + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
-        tensor.data = place.copy_(tensor.data)
+            size = max(block, tensor.nbytes)
+            room = torch.empty(size, dtype=torch.uint8, pin_memory=True)
+            used = 0
+        place = room[used : used + tensor.nbytes].view(tensor.dtype)
+        tensor.data = place.view(tensor.shape).copy_(tensor.data)
         used += -(-tensor.nbytes // 256) * 256
 '''
-_MODULES = "modules = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]"
+_MODULES = "modules = [m for m in pipe.components.values() if isinstance(m, torch.nn.Module)]"
 _CLONE = """\
 for module in modules:
     for tensor in [*module.parameters(), *module.buffers()]:
@@ -32,18 +34,20 @@ for name, parameter in denoiser.named_parameters():
         parameter.data = parameter.data.to(device)
 """
 _PARTIAL = """\
-pipe.register_modules(DENOISER=None)  # sequential offload for all the others
+pipe.register_modules(DENOISER=None)
 pipe.enable_sequential_cpu_offload(device=device)
 pipe.register_modules(DENOISER=denoiser)
 add_hook_to_module(denoiser, AlignDevicesHook(io_same_device=True), append=True)
 buffers = any(True for _ in denoiser.parameters(recurse=False))
 for owner in denoiser.modules():
-    weights = dict(named_module_tensors(owner, include_buffers=buffers, remove_non_persistent=True))
-    weights = {name: weight.detach() for name, weight in weights.items()}
+    held = named_module_tensors(owner, buffers, remove_non_persistent=True)
+    weights = {name: weight.detach() for name, weight in held}
     if all(weight.device == device for weight in weights.values()):
         hook = AlignDevicesHook(device)
     else:
-        hook = AlignDevicesHook(device, offload=True, weights_map=weights, offload_buffers=buffers)
+        hook = AlignDevicesHook(
+            device, offload=True, weights_map=weights, offload_buffers=buffers
+        )
     if any(True for _ in named_module_tensors(owner)):
         add_hook_to_module(owner, hook, append=True)
 """

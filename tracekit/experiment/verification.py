@@ -1,0 +1,133 @@
+"""Run a plan's configuration for real, in a fresh process, and set what it took beside what was predicted."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from tracekit.errors import UsageError
+from tracekit.experiment.process import run_arm
+from tracekit.model import Manifest, Phase, RunData, Summary
+from tracekit.model.experiment import ArmRun, Outcome
+from tracekit.model.plan import Configuration, Estimate, PlanRow, VerifiedRow
+from tracekit.runfolder import read_run
+from tracekit.workload.pipeline import find_folder
+
+RESIDENT_NAME = "resident.txt"
+_CALL = {"num_inference_steps": "--steps", "height": "--height", "width": "--width", "prompt": "--prompt"}
+_OF_A_RUN = ("generator",)
+
+
+def base_options(manifest: Manifest) -> list[str]:
+    """The words of ``tracekit profile`` that call the same pipeline in the same way, whatever the offload mode.
+
+    Raises:
+        UsageError: it was a script's run, whose code tracekit cannot change; or the pipeline is not there any more.
+    """
+    if manifest.offload.mode == "script":
+        raise UsageError("a script sets up its own offloading, so tracekit cannot verify a plan of its run")
+    if not manifest.command or "profile" not in manifest.command:
+        raise UsageError("this run was not made by tracekit profile, so its pipeline cannot be called again")
+    find_folder(manifest.workload)
+    words = [manifest.workload, "--device", manifest.device.torch_device or "auto"]
+    for key, value in manifest.call.items():
+        if value is None or key in _OF_A_RUN:
+            continue
+        words += [_CALL[key], str(value)] if key in _CALL else ["--call", f"{key}={_json(value)}"]
+    words += _carried(manifest.command, ("--dtype", "--seed", "--link-gbps"))
+    return words
+
+
+def run_configuration(
+    row: PlanRow, words: Sequence[str], folder: Path, profiled: RunData, vram_bytes: int | None
+) -> list[VerifiedRow]:
+    """Profile one configuration into a folder of its own.
+
+    Raises:
+        UsageError: it failed, or another pipeline ran than the one that was profiled.
+    """
+    assert row.prediction is not None
+    manifest = profiled.manifest
+    name = re.sub(r"[^a-z0-9]+", "-", row.configuration.name.lower()).strip("-")
+    target = folder / name
+    options = offload_words(row.configuration, folder / f"{name}-{RESIDENT_NAME}")
+    cap = ["--vram", f"{vram_bytes}B"] if vram_bytes and vram_bytes != manifest.device.total_bytes else []
+    state = ["--page-cache", "mapped"] if manifest.conditions.page_cache == "mapped" else []
+    ended = run_arm(ArmRun(block=0, arm=name), [*words, *options, *cap, *state], target)
+    if ended.outcome is not Outcome.DONE or ended.summary is None:
+        raise UsageError(f"verifying {row.configuration.name} failed: {ended.reason or ended.outcome}")
+    if _weights(read_run(target)) != _weights(profiled):
+        raise UsageError(f"{manifest.workload} has other weights than when it was profiled: profile it anew")
+    return compare(row, ended.summary)
+
+
+def offload_words(configuration: Configuration, resident_file: Path) -> list[str]:
+    """The words of ``tracekit profile`` for a configuration; what stays resident is written into a file."""
+    words = ["--offload", configuration.mode]
+    if configuration.host_memory != "as-loaded":
+        words += ["--host-memory", configuration.host_memory]
+    if configuration.mode == "partial":
+        resident_file.parent.mkdir(parents=True, exist_ok=True)
+        resident_file.write_text("".join(f"{name}\n" for name in configuration.resident))
+        words += ["--resident-list", str(resident_file)]
+    if configuration.mode == "group":
+        words += ["--group-level", configuration.group_level]
+        if configuration.group_level == "block_level":
+            words += ["--blocks-per-group", str(configuration.blocks_per_group)]
+        flags = {
+            "--stream": configuration.stream,
+            "--record-stream": configuration.record_stream,
+            "--low-cpu-mem": configuration.low_cpu_mem,
+        }
+        words += [flag for flag, is_set in flags.items() if is_set]
+    return words
+
+
+def compare(row: PlanRow, summary: Summary) -> list[VerifiedRow]:
+    """What was predicted beside what was measured, quantity by quantity."""
+    prediction, cold = row.prediction, summary.cold_warm
+    assert prediction is not None
+    run = [phase for phase in summary.phases if phase.run_index == 0]
+    around = sum(phase.wall_ns for phase in run if phase.phase != Phase.DENOISE)
+    steps = [step.wall_ns for step in summary.steps if step.run_index == 0]
+    found: list[tuple[str, Estimate, int | None]] = [
+        ("set-up", prediction.setup_ns, sum(phase.wall_ns for phase in run if phase.phase == Phase.SETUP)),
+        ("step 1", prediction.first_step_ns, steps[0] if steps else None),
+        ("warm step", prediction.warm_step_ns, cold.warm_step_ns if cold else None),
+        ("total", prediction.total_ns(len(steps)), around + sum(steps)),
+        ("device memory", prediction.device_bytes, summary.peak_allocated_bytes),
+    ]
+    return [
+        VerifiedRow(
+            configuration=row.configuration.name,
+            quantity=quantity,
+            predicted=predicted,
+            measured=measured,
+            error=predicted.value / measured - 1,
+        )
+        for quantity, predicted, measured in found
+        if measured
+    ]
+
+
+def _weights(run: RunData) -> frozenset[tuple[str, str, int]]:
+    """What tells one pipeline's weights from another's, without reading them."""
+    columns = (run.parameters[name] for name in ("fqn", "parameter", "size_bytes"))
+    return frozenset((str(fqn), str(name), int(size)) for fqn, name, size in zip(*columns, strict=True))
+
+
+def _carried(command: Sequence[str], options: Sequence[str]) -> list[str]:
+    """Options of the profiled command, with their values."""
+    words: list[str] = []
+    for before, word in itertools.pairwise(command):
+        if before in options:
+            words += [before, word]
+        elif before.partition("=")[0] in options and "=" in before:
+            words.append(before)
+    return words
+
+
+def _json(value: str | int | float | bool) -> str:
+    return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
