@@ -86,6 +86,7 @@ class CopyRecorder:
 
     @timer.setter
     def timer(self, timer: CopyTimer | None) -> None:
+        """Set it: every copy is recorded in Python then."""
         self._timer = timer
         self._seen.in_python = timer is not None
 

@@ -47,6 +47,7 @@ class Recorder:
 
     @component.setter
     def component(self, name: str) -> None:
+        """Set it."""
         self.hooks.component = name
 
     def kind_id(self, kind: SpanKind) -> int:
