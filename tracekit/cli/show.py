@@ -18,6 +18,8 @@ def command(run: Path, as_json: bool) -> None:
     Of an experiment's folder: the verdict on each hypothesis, every difference, the arms.
     """
     from tracekit import api
+    from tracekit.api.findings import findings
+    from tracekit.render.findings import render_findings
     from tracekit.render.json import render_json
     from tracekit.render.terminal import render_summary
     from tracekit.runfolder.experiments import is_experiment
@@ -25,13 +27,18 @@ def command(run: Path, as_json: bool) -> None:
     if is_experiment(run):
         _show_experiment(run, as_json)
         return
-    summary = api.load(run).summary()
+    opened = api.load(run)
+    summary = opened.summary()
     if as_json:
         click.echo(render_json(summary))
         return
     render_summary(summary, console(stderr=False))
+    found = findings(opened)
+    if found:
+        click.echo("")
+        render_findings(found, console(stderr=False))
     note("")
-    next_command("tracekit", "export", run)
+    next_command("tracekit", "plan" if found else "export", run)
 
 
 def _show_experiment(folder: Path, as_json: bool) -> None:

@@ -1,0 +1,215 @@
+"""The rules behind the findings: when each applies, on what evidence, and which configuration would be better."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from tracekit.analysis.findings.case import Case
+from tracekit.model import Direction, HostMemory, Measure, Paging, SpanKind
+from tracekit.model.plan import Configuration, Estimate
+from tracekit.model.report import Basis, Finding
+from tracekit.units import format_bytes, format_duration, format_memory, format_rate, format_share
+
+Rule = Callable[[Case], Finding | None]
+
+_STREAMING = ("sequential", "partial")
+_UNUSED = 0.25
+"""A peak below this share of the device's memory leaves it nearly unused."""
+_STREAM = Configuration(mode="group", stream=True)
+
+
+def pageable_memory(case: Case) -> Finding | None:
+    """Sequential offload copies from pageable memory, through the driver's own buffers."""
+    summary, own = case.summary, case.configuration
+    by_memory = summary.h2d_bytes_by_memory
+    pageable = by_memory.get(HostMemory.MMAP, 0) + by_memory.get(HostMemory.ANONYMOUS, 0)
+    if own is None or case.emulated or case.mode not in _STREAMING or pageable <= summary.h2d_bytes / 2:
+        return None
+    warm = [step for step in summary.steps if step.step_index > 0] or summary.steps
+    rate = format_rate(sum(step.h2d_bytes for step in warm), sum(step.h2d_ns for step in warm))
+    pinned = [row for row in summary.ceilings if row.measure == Measure.PINNED_H2D]
+    ceiling = f"; page-locked memory: {format_rate(pinned[-1].size_bytes, pinned[-1].median_ns)}" if pinned else ""
+    return case.predicted(
+        "pageable-memory",
+        "Page-lock the weights: the driver stages every copy of pageable memory",
+        f"{format_share(pageable / summary.h2d_bytes)} of {format_bytes(summary.h2d_bytes)} came from pageable memory, "
+        f"at {rate} in warm steps{ceiling}",
+        msgspec.structs.replace(own, host_memory="pinned"),
+    )
+
+
+def cache_clearing(case: Case) -> Finding | None:
+    """Accelerate clears the allocator's cache after every weight, so that the driver is asked for memory each time."""
+    if case.mode not in _STREAMING or case.emulated:
+        return None
+    spans, copies = case.timeline.spans, case.predictor.evidence.copies
+    clears = spans[(spans["kind"] == SpanKind.EMPTY_CACHE) & (spans["step_index"] >= 0)]
+    if clears.empty:
+        return None
+    costs = case.predictor.evidence.hooks
+    step = sum(costs.clearing.values()) + sum(copies.allocation.values())
+    whole = round(step * case.steps)
+    low, high = case.predictor.evidence.work_band
+    return case.measured(
+        "cache-clearing",
+        "Keep the allocator's cache: it is cleared after every weight",
+        f"{len(clears):,} calls of empty_cache in {case.steps} steps; clearing, and getting the memory back from the "
+        f"driver, take {format_duration(step)} a step",
+        Estimate(whole, round(whole * low), round(whole * high)),
+        "device memory may fragment",
+        "import torch\n\ntorch.cuda.empty_cache = lambda: None  # for as long as the pipeline runs\n",
+    )
+
+
+def group_copies_back(case: Case) -> Finding | None:
+    """Group offload without a stream copies weights back to the host, into memory that has to be mapped first."""
+    own = case.configuration
+    if own is None or own.mode != "group" or own.stream or not case.summary.d2h_bytes:
+        return None
+    copies = case.timeline.copies
+    back = copies[copies["is_weight"] & (copies["direction"] == Direction.D2H)]
+    if back.empty:
+        return None
+    better = Configuration(mode="sequential") if case.emulated else _STREAM
+    took = int((back["end_ns"] - back["start_ns"]).sum())
+    return case.predicted(
+        "group-copies-back",
+        "Give group offload a stream: without one it copies every weight back",
+        f"{len(back):,} copies brought {format_bytes(int(back['size_bytes'].sum()))} of weights back to the host, "
+        f"which took {format_duration(took)}; the host copies were there before",
+        better,
+    )
+
+
+def pinning_on_the_fly(case: Case) -> Finding | None:
+    """With low_cpu_mem every weight is copied into page-locked memory at every onload."""
+    own = case.configuration
+    if own is None or own.mode != "group" or not own.low_cpu_mem:
+        return None
+    onloads = case.timeline.spans[case.timeline.spans["kind"] == SpanKind.ONLOAD]
+    took = int((onloads["end_ns"] - onloads["start_ns"]).sum())
+    return case.predicted(
+        "pinning-on-the-fly",
+        "Page-lock the weights once: low_cpu_mem does it at every onload",
+        f"{len(onloads):,} onloads took {format_duration(took)} of the host, which copies each weight into "
+        "page-locked memory first",
+        msgspec.structs.replace(own, low_cpu_mem=False),
+    )
+
+
+def weights_exceed_ram(case: Case) -> Finding | None:
+    """Host memory does not hold the weights: no step is ever warm."""
+    paging = case.summary.paging
+    if paging is None or paging.paging != Paging.ALWAYS:
+        return None
+    ram = case.timeline.run.manifest.machine.ram_bytes
+    return Finding(
+        slug="weights-exceed-ram",
+        title="Make the weights fit into host memory: they are read from disk in every step",
+        evidence=f"{format_bytes(paging.later_read_bytes)} came from disk after step 1; the weights are "
+        f"{format_memory(case.predictor.weights.total_bytes)}, the machine has {format_memory(ram)}, "
+        "and a limit of the process may be lower",
+        low_ns=None,
+        high_ns=None,
+        basis=Basis.MEASURED,
+        cost="more memory, or weights of fewer bytes (quantized)",
+        code=_quantized(case),
+    )
+
+
+def component_every_step(case: Case) -> Finding | None:
+    """Model offload brings a whole component more than once in the denoising loop."""
+    spans = case.timeline.spans
+    rows = spans[(spans["kind"] == SpanKind.ONLOAD) & (spans["step_index"] >= 0)]
+    rows = rows[rows["fqn"].astype(str).isin(set(case.timeline.run.manifest.components))]
+    again = rows[rows.duplicated("fqn")] if case.mode in ("model", "script") else rows.iloc[:0]
+    if again.empty:
+        return None
+    names = sorted(set(again["fqn"].astype(str)))
+    took = int((again["end_ns"] - again["start_ns"]).sum())
+    return case.measured(
+        "component-every-step",
+        f"Keep {', '.join(names)} on the device for the whole loop: whole components come again in later steps",
+        f"{len(again):,} onloads of whole components after their first took {format_duration(took)}",
+        Estimate(took, took, took),
+        "device memory for them together",
+        "\n".join(f'pipe.{name}.to("cuda")' for name in names) + "\n",
+    )
+
+
+def mapped_weights(case: Case) -> Finding | None:
+    """Weights in their mmapped files fault, and can be evicted; memory of one's own does neither."""
+    own, paging = case.configuration, case.summary.paging
+    if own is None or case.mode not in _STREAMING or paging is None or not paging.mapped_bytes:
+        return None
+    return case.predicted(
+        "mapped-weights",
+        "Copy the weights into memory once: they are still in their mmapped files",
+        f"{format_bytes(paging.mapped_bytes)} of weights were in mapped files at their first onload; "
+        f"{format_bytes(paging.later_read_bytes)} came from disk after step 1",
+        msgspec.structs.replace(own, host_memory="anonymous"),
+    )
+
+
+def idle_device_memory(case: Case) -> Finding | None:
+    """The device is nearly empty while its weights are copied in every step: the post's opening remark."""
+    peak, total = case.summary.peak_allocated_bytes, case.vram_bytes
+    if case.mode != "sequential" or peak is None or not total or peak > _UNUSED * total or case.residents is None:
+        return None
+    return case.predicted(
+        "idle-device-memory",
+        "Use the device's memory: keep part of the denoiser there",
+        f"the peak was {format_memory(peak)} of {format_memory(total)}; {case.residents.reason}",
+        case.partial(),
+    )
+
+
+def larger_dtype(case: Case) -> Finding | None:
+    """Half the bytes would take half the copying: the post's closing remark."""
+    own = case.configuration
+    dtypes = case.timeline.run.parameters.groupby("dtype", observed=True)["size_bytes"].sum()
+    large = {str(name): int(size) for name, size in dtypes.items() if str(name) in ("float32", "bfloat16", "float16")}
+    if own is None or not large:
+        return None
+    held = ", ".join(f"{format_bytes(size)} in {name}" for name, size in large.items())
+    scale = 0.25 if "float32" in large and len(large) == 1 else 0.5
+    return case.predicted(
+        "larger-dtype",
+        "Quantize the weights: every byte of them crosses the link",
+        f"weights: {held}; {format_bytes(case.summary.h2d_bytes)} were copied. Estimated from bytes alone, at one byte "
+        "a weight: what computing with quantized weights takes is not in it",
+        msgspec.structs.replace(own, weight_scale=scale),
+        cost="some accuracy; kernels that unpack the weights",
+        code=_quantized(case),
+    )
+
+
+RULES: tuple[Rule, ...] = (
+    pageable_memory,
+    cache_clearing,
+    group_copies_back,
+    pinning_on_the_fly,
+    weights_exceed_ram,
+    component_every_step,
+    mapped_weights,
+    idle_device_memory,
+    larger_dtype,
+)
+
+
+def _quantized(case: Case) -> str:
+    denoiser = case.summary.denoisers[0] if case.summary.denoisers else "transformer"
+    cls = case.timeline.run.manifest.components.get(denoiser, "AutoModel")
+    return (
+        "import torch\n"
+        f"from diffusers import {cls}, TorchAoConfig\n"
+        "from torchao.quantization import Int8WeightOnlyConfig\n\n"
+        f"pipe.{denoiser} = {cls}.from_pretrained(\n"
+        "    pipe.name_or_path,\n"
+        f'    subfolder="{denoiser}",\n'
+        "    quantization_config=TorchAoConfig(Int8WeightOnlyConfig()),\n"
+        "    torch_dtype=torch.bfloat16,\n"
+        ")\n"
+    )
