@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePath
 
+from tracekit.analysis.findings import find_findings
 from tracekit.analysis.report.bandwidth import copy_groups
 from tracekit.analysis.report.checks import checks
 from tracekit.analysis.report.heat import heat_map
@@ -54,7 +55,7 @@ def _run_report(timeline: Timeline, summary: Summary, name: str, max_rows: int) 
         memory=memory,
         total=total_line(name, summary),
         checks=verified,
-        findings=[],
+        findings=find_findings(timeline, summary),
         not_worth=not_worth(summary, steps),
         moments=module_moments(timeline),
     )
