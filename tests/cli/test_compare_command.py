@@ -67,6 +67,16 @@ def test_a_folder_of_runs_is_a_side_of_repeats(runs: Path, capsys: Out) -> None:
     assert [row["base_samples"] for row in by_folder["times"]] == [2, 2, 2, 2]
 
 
+def test_a_page_is_written_and_not_replaced_unasked(runs: Path, tmp_path: Path, capsys: Out) -> None:
+    sides, page = [str(runs / "before"), str(runs / "after")], tmp_path / "page.html"
+    assert main(["compare", *sides, "--html", str(page)]) == 0
+    assert "longer in B" in page.read_text()
+    assert f"Page  {page} (" in capsys.readouterr().err
+    assert main(["compare", *sides, "--html", str(page)]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert main(["compare", *sides, "--html", str(page), "--force", "--json"]) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

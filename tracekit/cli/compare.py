@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING
 import click
 
 from tracekit.cli import params
-from tracekit.cli.output import console, next_command, note
+from tracekit.cli.output import console, next_command, note, with_size
 from tracekit.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from tracekit.api import Run
+    from tracekit.model.compare import Comparison
 
-_FOLDER = click.Path(path_type=Path)
+_PATH = click.Path(path_type=Path)
 
 
 @click.command("compare")
-@click.argument("sides", metavar="A B", nargs=-1, type=_FOLDER)
-@click.option("--base", metavar="A", multiple=True, type=_FOLDER, help="A run of the first side; repeat for repeats.")
-@click.option("--with", "other", metavar="B", multiple=True, type=_FOLDER, help="A run of the second side; likewise.")
+@click.argument("sides", metavar="A B", nargs=-1, type=_PATH)
+@click.option("--base", metavar="A", multiple=True, type=_PATH, help="A run of the first side; repeat for repeats.")
+@click.option("--with", "other", metavar="B", multiple=True, type=_PATH, help="A run of the second side; likewise.")
 @click.option(
     "--fail-above",
     metavar="PERCENT",
@@ -28,8 +29,16 @@ _FOLDER = click.Path(path_type=Path)
     help="Exit with 3 where B takes longer by more than this, such as 5%, and beyond noise.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON, and nothing else.")
+@click.option("--html", "page", metavar="FILE", type=_PATH, help="Write the comparison as one HTML file, too.")
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 def command(
-    sides: tuple[Path, ...], base: tuple[Path, ...], other: tuple[Path, ...], fail_above: float | None, as_json: bool
+    sides: tuple[Path, ...],
+    base: tuple[Path, ...],
+    other: tuple[Path, ...],
+    fail_above: float | None,
+    as_json: bool,
+    page: Path | None,
+    force: bool,
 ) -> int:
     """Compare B with A: settings, times and their causes, modules, memory.
 
@@ -45,9 +54,13 @@ def command(
     from tracekit.render.json import render_json
 
     folders = _folders(sides, base, other)
+    if page is not None and page.exists() and not force:
+        raise UsageError(f"{page} exists already: choose another --html, or --force to replace it")
     runs = [[run for folder in side for run in _runs(folder)] for side in folders]
     comparison = api.compare(*runs, fail_above=fail_above)
     code = ExitCode.REGRESSION if comparison.regressions else ExitCode.OK
+    if page is not None:
+        _write_page(comparison, page)
     if as_json:
         click.echo(render_json(comparison))
         return code
@@ -55,6 +68,13 @@ def command(
     note("")
     next_command("tracekit", "open", "--report", folders[1][0])
     return code
+
+
+def _write_page(comparison: Comparison, path: Path) -> None:
+    from tracekit.api.report import write_page
+    from tracekit.render.html.comparison import render_comparison_page
+
+    note(f"Page  {with_size(write_page(render_comparison_page(comparison), path))}")
 
 
 def _folders(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from tracekit.model.compare import Comparison, Difference, Outcome, Setting, Side
+from tracekit.model.compare import Comparison, Difference, ModuleChanges, Outcome, Setting, Side
 from tracekit.render.blocks import bullets, print_blocks, table
 from tracekit.render.plaintext import shorten_left, visible
 from tracekit.units import format_bytes, format_duration, format_memory
@@ -40,7 +40,7 @@ def render_comparison(comparison: Comparison, console: Console) -> None:
         blocks.append(table(("setting", "A", "B"), setting_rows(comparison.configuration)))
     blocks += [bullets("note", comparison.warnings, "yellow")] if comparison.warnings else []
     if comparison.fail_above is not None:
-        blocks.append(_judgement(comparison, comparison.fail_above))
+        blocks.append(Text(judgement(comparison), style="bold red" if comparison.regressions else "green"))
     print_blocks(blocks, console)
 
 
@@ -56,12 +56,24 @@ def cause_rows(rows: Sequence[Difference]) -> list[list[str]]:
     return [[*_amounts(row, format_duration), interval_text(row), WORDS[row.outcome]] for row in rows]
 
 
-def module_rows(rows: Sequence[Difference]) -> list[list[str]]:
-    """The modules that changed most."""
+def module_rows(rows: Sequence[Difference], count: int = MAX_MODULES, width: int | None = MAX_FQN) -> list[list[str]]:
+    """The modules that changed most, names cut to `width` where there is one."""
     return [
-        [shorten_left(visible(row.name), MAX_FQN), *_amounts(row, format_duration)[1:], WORDS[row.outcome]]
-        for row in rows[:MAX_MODULES]
+        [
+            shorten_left(visible(row.name), width or len(row.name)),
+            *_amounts(row, format_duration)[1:],
+            WORDS[row.outcome],
+        ]
+        for row in rows[:count]
     ]
+
+
+def module_text(modules: ModuleChanges) -> str:
+    """How many modules were compared, and how many changed."""
+    if not modules.changed:
+        return f"No module's copies differ beyond noise ({modules.compared:,} compared)."
+    counts = f"{modules.more:,} slower and {modules.less:,} faster of {modules.compared:,}"
+    return f"Copy time in a warm step; beyond noise {counts}"
 
 
 def amount_rows(comparison: Comparison) -> list[list[str]]:
@@ -70,9 +82,19 @@ def amount_rows(comparison: Comparison) -> list[list[str]]:
     return rows + [_amounts(row, format_bytes) for row in comparison.traffic]
 
 
-def setting_rows(settings: Sequence[Setting]) -> list[list[str]]:
-    """What is not the same in the configuration; a dash where a side has no such setting."""
-    return [[_short(text) for text in (row.name, row.base, row.other)] for row in settings]
+def setting_rows(settings: Sequence[Setting], width: int | None = MAX_VALUE) -> list[list[str]]:
+    """What is not the same in the configuration, cut to `width`; a dash where a side has no such setting."""
+    return [[_short(text, width) for text in (row.name, row.base, row.other)] for row in settings]
+
+
+def judgement(comparison: Comparison) -> str:
+    """What the bound says; empty where none was asked for."""
+    if comparison.fail_above is None:
+        return ""
+    bound = f"{100 * comparison.fail_above:g}%"
+    if comparison.regressions:
+        return f"Regression above {bound} and beyond noise: {'; '.join(comparison.regressions)}"
+    return f"No regression above {bound} and beyond noise."
 
 
 def interval_text(row: Difference) -> str:
@@ -91,9 +113,9 @@ def _share(share: float | None) -> str:
     return "-" if share is None else f"{share:+.1%}"
 
 
-def _short(text: str) -> str:
+def _short(text: str, width: int | None) -> str:
     text = visible(text) or "-"
-    return text if len(text) <= MAX_VALUE else f"{text[: MAX_VALUE - 1]}…"
+    return text if width is None or len(text) <= width else f"{text[: width - 1]}…"
 
 
 def _head(comparison: Comparison) -> Text:
@@ -113,16 +135,5 @@ def _paths(side: Side) -> str:
 def _modules(comparison: Comparison) -> RenderableType:
     modules = comparison.modules
     if not modules.changed:
-        return Text(f"No module's copies differ beyond noise ({modules.compared:,} compared).", style="dim")
-    note = (
-        f"copy time in a warm step; beyond noise {modules.more:,} slower and {modules.less:,} faster"
-        f" of {modules.compared:,}"
-    )
-    return table(("module", "A", "B", "B - A", ""), module_rows(modules.changed), note)
-
-
-def _judgement(comparison: Comparison, bound: float) -> Text:
-    if comparison.regressions:
-        found = "; ".join(comparison.regressions)
-        return Text(f"Regression above {100 * bound:g}% and beyond noise: {found}", style="bold red")
-    return Text(f"No regression above {100 * bound:g}% and beyond noise.", style="green")
+        return Text(module_text(modules), style="dim")
+    return table(("module", "A", "B", "B - A", ""), module_rows(modules.changed), module_text(modules))

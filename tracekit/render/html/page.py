@@ -20,6 +20,7 @@ from markupsafe import Markup
 from tracekit.model.report import Report
 from tracekit.render.figures.palette import PATTERNS, SCALES, css_variables
 from tracekit.render.html.view import page_data, page_view
+from tracekit.render.plaintext import visible
 
 _PACKAGE = files("tracekit.render.html")
 _NO_STYLE = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
@@ -46,6 +47,15 @@ def render_report(report: Report) -> str:
             data=_packed(page_data(report) | {"scales": {name: list(pair) for name, pair in SCALES.items()}}),
             **page_view(report),
         )
+    )
+
+
+def render_static(template: str, **view: Any) -> str:
+    """A page of another template in the report's style: without charts, and so without any script but the theme's."""
+    styles, theme = _styles(), _asset("theme.js")
+    page = _environment().get_template(template)
+    return page.render(
+        policy=_policy([theme], [styles]), styles=Markup(styles), theme_script=Markup(theme), visible=visible, **view
     )
 
 
@@ -95,7 +105,7 @@ def _packed(data: dict[str, Any]) -> str:
     return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
 
 
-def _policy(scripts: list[str], styles: list[str]) -> str:
+def _policy(scripts: list[str], styles: list[str]) -> Markup:
     """Nothing may be fetched from anywhere; style attributes place bars and labels, and can do no more than that."""
     rules = {
         "default-src": ["'none'"],
@@ -106,7 +116,7 @@ def _policy(scripts: list[str], styles: list[str]) -> str:
         "base-uri": ["'none'"],
         "form-action": ["'none'"],
     }
-    return "; ".join(f"{name} {' '.join(sources)}" for name, sources in rules.items())
+    return Markup("; ".join(f"{name} {' '.join(sources)}" for name, sources in rules.items()))
 
 
 def _hash(text: str) -> str:
