@@ -165,7 +165,7 @@ class Run:
                 stats = write_chrome_trace(self.timeline, stream, only_steps)
             else:
                 stats = write_fitting_trace(self.timeline, stream, max_bytes, only_steps)
-            self.trace_adjustments = stats.adjustments()
+            self.trace_adjustments = stats.adjustments(steps=only_steps is None)
 
         write_file(target, write)
         return target

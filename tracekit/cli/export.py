@@ -20,8 +20,16 @@ from tracekit.errors import UsageError
     type=params.step_numbers,
     help="Keep only these steps of each run, such as 0,1,-1 (from 0; negative ones from the end).",
 )
+@click.option(
+    "--max-mb",
+    metavar="N",
+    type=lambda text: params.size(f"{text}MB"),
+    help="Thin the trace to N MB: quick steps go first, then short slices; the slowest steps stay.",
+)
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
-def command(run: Path, output: Path | None, only_steps: tuple[int, ...] | None, force: bool) -> None:
+def command(
+    run: Path, output: Path | None, only_steps: tuple[int, ...] | None, max_mb: int | None, force: bool
+) -> None:
     """Write the timeline of RUN, a run folder, for Perfetto and chrome://tracing.
 
     Without --output it replaces the trace in the run folder, which is made from the same records.
@@ -31,7 +39,7 @@ def command(run: Path, output: Path | None, only_steps: tuple[int, ...] | None, 
     if output is not None and output.exists() and not force:
         raise UsageError(f"{output} exists already: choose another --output, or --force to replace it")
     opened = api.load(run)
-    path = opened.write_trace(output, only_steps)
+    path = opened.write_trace(output, only_steps, max_mb)
     click.echo(with_size(path))
     if opened.trace_adjustments:
         note(f"In it: {opened.trace_adjustments}")

@@ -16,18 +16,24 @@ from tracekit.render.devicetracks import DeviceTracks, device_rows, device_track
 from tracekit.render.flows import FLOW_NAME, weight_flows
 from tracekit.render.hostslices import run_rows
 from tracekit.render.hosttracks import HostTracks, host_tracks
-from tracekit.render.selection import Selection, select_steps
+from tracekit.render.selection import Selection, Thinning, select_steps
 from tracekit.render.slices import TraceStats
 from tracekit.render.tracks import TrackIds
+from tracekit.units import format_duration
 
 
 def write_chrome_trace(
-    timeline: Timeline, stream: BinaryIO, only_steps: Sequence[int] | None = None, *, compress: bool = True
+    timeline: Timeline,
+    stream: BinaryIO,
+    only_steps: Sequence[int] | None = None,
+    *,
+    compress: bool = True,
+    thinning: Thinning | None = None,
 ) -> TraceStats:
     """Write a run as Chrome trace JSON (gzipped unless told otherwise) and return what it holds.
 
-    `only_steps` keeps those steps alone (0-based, negative ones from each run's end) and says in the trace what is
-    left out. The same timeline gives the same bytes.
+    `only_steps` keeps those steps alone (0-based, negative ones from each run's end), `thinning` fewer and only longer
+    slices; the trace says what is left out. The same timeline gives the same bytes.
 
     Raises:
         UsageError: `only_steps` names no step of this run.
@@ -35,7 +41,7 @@ def write_chrome_trace(
     """
     timeline = _by_position(timeline)
     manifest = timeline.run.manifest
-    selection = select_steps(timeline.steps, run_rows(timeline), only_steps)
+    selection = select_steps(timeline.steps, run_rows(timeline), only_steps, thinning)
     stats = TraceStats(left_out_steps=selection.left_out_steps)
     operations = device_rows(timeline)
     tracks = [
@@ -110,8 +116,9 @@ def _name_processes(
     emulated = ", emulated device" if manifest.device.kind == "emulated" else ""
     incomplete = "" if manifest.complete else ", incomplete"
     left_out = f", {selection.left_out_steps} steps left out" if selection.left_out_steps else ""
+    short = f", slices under {format_duration(selection.min_ns)} left out" if selection.min_ns else ""
     what = manifest.pipeline_class or manifest.workload
-    writer.process(host_ids.pid, f"host: {what}, {manifest.offload.mode}{emulated}{incomplete}{left_out}", 0)
+    writer.process(host_ids.pid, f"host: {what}, {manifest.offload.mode}{emulated}{incomplete}{left_out}{short}", 0)
     for index, ids in device_ids.items():
         writer.process(ids.pid, _device_name(manifest.device, index), index + 1)
     for ids in (host_ids, *device_ids.values()):

@@ -72,6 +72,9 @@ def device_tracks(
     # The last entry stands for "no launch": index -1 finds it.
     launch_ns = np.append(call_start, NONE)[launch]
     kept = selection.keeps(np.where(launch >= 0, launch_ns, rows["start_ns"]))
+    lasting = selection.lasts(rows["start_ns"].to_numpy(np.int64), rows["end_ns"].to_numpy(np.int64))
+    stats.left_out_short += int((kept & ~lasting).sum())
+    kept &= lasting
     rows, launch, launch_ns = rows[kept].reset_index(drop=True), launch[kept], launch_ns[kept]
     start = rows["start_ns"].to_numpy(np.int64)
     end = forward_in_time(start, rows["end_ns"].to_numpy(np.int64), stats)

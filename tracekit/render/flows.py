@@ -21,13 +21,14 @@ FLOW_NAME = "weights"
 def weight_flows(
     timeline: Timeline, host: HostTracks, device: DeviceTracks, host_pid: int, stats: TraceStats
 ) -> tuple[FlowPoints, FlowPoints]:
-    """Both ends of every arrow; copies that have none are counted in `stats`.
+    """Both ends of every arrow; copies that have none are counted in `stats`, unless their forward was left out.
 
     The forward that waited is the first one of the weight's module (or of the closest module around it that runs)
     to end after the copy was called for. The arrow leaves at the copy's end. It arrives in the forward on the host
     or, when the host ran ahead and left that forward before the copy was done, in the first kernel that it launched.
     """
     waits = _match(_weight_copies(timeline, host, device, host_pid), _forwards(timeline, host), stats)
+    waits = waits[waits["open_ns"] != NONE]
     # An arrow binds to the innermost slice at its moment: the forward's own first moment, not a child's.
     waits["arrive_ns"] = np.maximum(waits["open_ns"], waits["leave_ns"])
     waits["arrive_pid"], waits["arrive_tid"] = host_pid, waits["forward_tid"]
@@ -65,19 +66,30 @@ def _weight_copies(timeline: Timeline, host: HostTracks, device: DeviceTracks, h
 
 
 def _forwards(timeline: Timeline, host: HostTracks) -> pd.DataFrame:
-    """The forwards in the trace that an arrow can reach."""
-    spans = timeline.spans.iloc[host.spans.row]
-    forwards: pd.DataFrame = pd.DataFrame(
+    """The forwards that an arrow can reach, and those that were left out of the trace (their `open_ns` is `NONE`)."""
+    spans = timeline.spans
+    places = pd.DataFrame(
         {
-            "fqn": spans["fqn"].array,
             "forward_tid": host.spans.track,
             "forward_start_ns": host.spans.start_ns,
             "forward_end_ns": host.spans.end_ns,
             "open_ns": host.spans_open_ns,
+        },
+        index=host.spans.row,
+    )
+    is_forward = (spans["kind"] == SpanKind.FORWARD).to_numpy()
+    left_out = spans[is_forward & ~spans.index.isin(places.index)]
+    left_out = pd.DataFrame(
+        {
+            "forward_tid": NONE,
+            "forward_start_ns": left_out["start_ns"],
+            "forward_end_ns": left_out["end_ns"],
+            "open_ns": NONE,
         }
     )
-    reachable = (spans["kind"] == SpanKind.FORWARD).to_numpy() & (host.spans_open_ns != NONE)
-    forwards = forwards[reachable]
+    reachable = places[is_forward[places.index] & (places["open_ns"] != NONE).to_numpy()]
+    forwards: pd.DataFrame = pd.concat([reachable, left_out]).astype(np.int64)
+    forwards.insert(0, "fqn", spans["fqn"].array[forwards.index])
     return forwards.sort_values("forward_end_ns", kind="stable", ignore_index=True)
 
 

@@ -18,6 +18,7 @@ from tracekit.render.slices import Slices, TraceStats, forward_in_time
 from tracekit.render.tracks import TrackIds
 
 _RUN, _STEP, _SPAN, _COPY, _CALL = 0, 1, 4, 5, 6
+_RUNS_AT, _GAPS_AT = 0, 3  # among the ranked kinds of slices below
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,15 @@ def host_tracks(timeline: Timeline, selection: Selection, ids: TrackIds, stats: 
         (_COPY, hostslices.copy_slices(timeline, runtime_ids)),
         (_CALL, hostslices.runtime_slices(timeline)),
     ]
-    always = {0, 3}
     kept = [
-        slices if index in always else slices.take(selection.keeps(slices.start_ns))
-        for index, (_, slices) in enumerate(ranked)
+        slices.take(_kept(rank, slices, selection)) if index not in (_RUNS_AT, _GAPS_AT) else slices
+        for index, (rank, slices) in enumerate(ranked)
     ]
+    stats.left_out_short += sum(
+        int(selection.keeps(slices.start_ns).sum()) - len(left)
+        for (rank, slices), left in zip(ranked, kept, strict=True)
+        if rank >= _SPAN
+    )
     ranks = np.repeat([rank for rank, _ in ranked], [len(slices) for slices in kept])
     sizes = np.cumsum([len(slices) for slices in kept])[:-1]
     track = np.concatenate([slices.track for slices in kept])
@@ -75,7 +80,7 @@ def host_tracks(timeline: Timeline, selection: Selection, ids: TrackIds, stats: 
     opens = np.split(nesting.open_ns, sizes)
     fqn = _owners(kept[5], sizes[4], nesting.parent)
     frames = hostslices.frame_slices(timeline)
-    frames = frames.take(selection.keeps(frames.start_ns))
+    frames = frames.take(selection.keeps_slices(frames.start_ns, frames.end_ns))
     return HostTracks(
         [*placed, _frame_track(frames, ids, stats)],
         placed[5],
@@ -85,6 +90,13 @@ def host_tracks(timeline: Timeline, selection: Selection, ids: TrackIds, stats: 
         placed[7],
         fqn.take(np.arange(sizes[6], len(track))),
     )
+
+
+def _kept(rank: int, slices: Slices, selection: Selection) -> npt.NDArray[np.bool_]:
+    """Steps, phases and components are kept however short: they are few, and say where everything else is."""
+    if rank < _SPAN:
+        return selection.keeps(slices.start_ns)
+    return selection.keeps_slices(slices.start_ns, slices.end_ns)
 
 
 def _kept_runs(timeline: Timeline, runs: pd.DataFrame, selection: Selection) -> Slices:

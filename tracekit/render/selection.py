@@ -1,4 +1,4 @@
-"""Which moments a trace keeps: all of them, or the steps that were asked for and a note of what is left out."""
+"""What a trace keeps: all, or only some steps and what lasts long enough, with a note of what is left out."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ class Gap:
 
 @dataclass(frozen=True)
 class Selection:
-    """The kept time windows, in order and apart; None keeps everything."""
+    """The kept time windows, in order and apart (None: all time), and how long a slice must last to be kept."""
 
     windows: npt.NDArray[np.int64] | None
     gaps: Sequence[Gap]
     left_out_steps: int
+    min_ns: int = 0
 
     def keeps(self, times_ns: Ints) -> npt.NDArray[np.bool_]:
         """Whether each moment lies in a kept window (its end excluded)."""
@@ -38,10 +39,24 @@ class Selection:
         index = np.searchsorted(self.windows[:, 0], times_ns, side="right") - 1
         return np.asarray((index >= 0) & (times_ns < self.windows[np.maximum(index, 0), 1]))
 
+    def lasts(self, start_ns: Ints, end_ns: Ints) -> npt.NDArray[np.bool_]:
+        """Whether each slice lasts long enough; one that ends before its start lasts no time."""
+        return np.asarray(np.maximum(end_ns - start_ns, 0) >= self.min_ns)
+
+    def keeps_slices(self, start_ns: Ints, end_ns: Ints) -> npt.NDArray[np.bool_]:
+        """Whether each slice begins in a kept window and lasts long enough."""
+        return self.keeps(start_ns) & self.lasts(start_ns, end_ns)
+
     def samples(
         self, t_ns: npt.NDArray[np.int64], values: npt.NDArray[np.float64]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-        """A counter's samples in the windows; each window begins with the value that held then."""
+        """A counter's samples in the windows; each window begins with the value that held then.
+
+        Of samples closer together than slices must last, only the last one is kept.
+        """
+        if self.min_ns and len(t_ns):
+            last = np.append(np.diff(t_ns // self.min_ns) != 0, True)
+            t_ns, values = t_ns[last], values[last]
         if self.windows is None or not len(t_ns):
             return t_ns, values
         opens = self.windows[:, 0]
@@ -53,16 +68,48 @@ class Selection:
         return times[order], np.concatenate([values[before[held]], values[kept]])[order]
 
 
-def select_steps(steps: pd.DataFrame, runs: pd.DataFrame, only_steps: Sequence[int] | None) -> Selection:
+@dataclass(frozen=True)
+class Thinning:
+    """How far a trace is thinned: at most so many steps, and no slice that is shorter than `min_ns`."""
+
+    most_steps: int | None = None
+    min_ns: int = 0
+
+
+def select_steps(
+    steps: pd.DataFrame, runs: pd.DataFrame, only_steps: Sequence[int] | None, thinning: Thinning | None = None
+) -> Selection:
     """The windows of these steps (0-based; negative ones count from a run's end) in every run.
 
-    `runs` has the run_index, start_ns and end_ns of each run.
+    `runs` has the run_index, start_ns and end_ns of each run. A thinning keeps the most telling of them.
 
     Raises:
         UsageError: the run has no steps, or none of the given indexes is one of them.
     """
+    thinning = thinning or Thinning()
+    kept = _asked_for(steps, only_steps)
+    if thinning.most_steps is not None and thinning.most_steps < kept.sum():
+        kept = most_telling(steps, kept, thinning.most_steps)
+    elif only_steps is None:
+        return Selection(None, (), 0, thinning.min_ns)
+    windows = steps.loc[kept, ["start_ns", "end_ns"]].to_numpy(np.int64)
+    return Selection(_merged(windows), _gaps(steps, kept, runs), int((~kept).sum()), thinning.min_ns)
+
+
+def most_telling(steps: pd.DataFrame, kept: npt.NDArray[np.bool_], count: int) -> npt.NDArray[np.bool_]:
+    """`count` of the kept steps: each run's first, each run's last, then the slowest."""
+    place = steps[kept].groupby("run_index").cumcount().to_numpy()
+    from_end = steps[kept].groupby("run_index").cumcount(ascending=False).to_numpy()
+    rank = np.where(place == 0, 0, np.where(from_end == 0, 1, 2))
+    slowness = (steps["start_ns"] - steps["end_ns"]).to_numpy()[kept]
+    chosen = np.zeros(len(steps), np.bool_)
+    chosen[np.flatnonzero(kept)[np.lexsort((slowness, rank))[:count]]] = True
+    return chosen
+
+
+def _asked_for(steps: pd.DataFrame, only_steps: Sequence[int] | None) -> npt.NDArray[np.bool_]:
     if only_steps is None:
-        return Selection(None, (), 0)
+        return np.ones(len(steps), np.bool_)
     kept = np.zeros(len(steps), np.bool_)
     for rows in steps.groupby("run_index").indices.values():
         indexes = steps["step_index"].to_numpy()[rows]
@@ -73,8 +120,7 @@ def select_steps(steps: pd.DataFrame, runs: pd.DataFrame, only_steps: Sequence[i
         most = int(steps["step_index"].max()) if len(steps) else -1
         have = f"it has steps 0 to {most}" if most >= 0 else "it recorded no step"
         raise UsageError(f"cannot keep only the steps {asked} of this run: {have}")
-    windows = steps.loc[kept, ["start_ns", "end_ns"]].to_numpy(np.int64)
-    return Selection(_merged(windows), _gaps(steps, kept, runs), int((~kept).sum()))
+    return kept
 
 
 def _merged(windows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

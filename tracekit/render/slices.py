@@ -53,7 +53,8 @@ class TraceStats:
     """What a trace holds, and everything that was changed or left out so that viewers lose nothing by themselves.
 
     `slices` counts by category. `flows` is the number of arrows; `copies_for_nothing` had none, since their module did
-    not run before they were copied again, and `flows_left_out` had nowhere to arrive.
+    not run before they were copied again, and `flows_left_out` had nowhere to arrive. `left_out_short` slices were too
+    short for a trace that had to be thinned.
     """
 
     events: int = 0
@@ -68,14 +69,17 @@ class TraceStats:
     backward_slices: int = 0
     counter_samples_not_finite: int = 0
     left_out_steps: int = 0
+    left_out_short: int = 0
 
-    def adjustments(self) -> str:
-        """What was changed or left out, in one line; empty when nothing was. Steps are left out on request."""
+    def adjustments(self, *, steps: bool = False) -> str:
+        """What was changed or left out, in one line; empty when nothing was. `steps`, too, unless they were named."""
         told = (
+            (self.left_out_steps * steps, "step", "left out"),
             (self.clipped_slices, "call", f"moved by up to {format_duration(self.clipped_max_ns)}, the clocks' error"),
             (self.slices_in_extra_lanes, "slice", "on an extra track for overlapping another"),
             (self.backward_slices, "slice", "shown without a duration for ending before the start"),
             (self.counter_samples_not_finite, "counter sample", "left out for being no number"),
+            (self.left_out_short, "slice", "left out for being short"),
             (self.flows_left_out, "arrow", "left out for want of a later kernel of the forward to point to"),
         )
         return "; ".join(f"{count:,} {what}{'s' if count > 1 else ''} {how}" for count, what, how in told if count)

@@ -1,0 +1,152 @@
+"""A trace that must fit keeps what a reader wants: first, last and slowest steps, then what lasts longest."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from builders import build_run
+from perfetto.importing import check_import
+
+from tracekit.analysis.timeline import build_timeline
+from tracekit.cli.main import main
+from tracekit.errors import UsageError
+from tracekit.model import TABLES, Timeline
+from tracekit.render.chrome import write_chrome_trace
+from tracekit.render.selection import most_telling
+from tracekit.render.slices import TraceStats
+from tracekit.render.thinning import write_fitting_trace
+from tracekit.runfolder import RunWriter
+
+STEPS = 8
+
+
+@pytest.fixture(scope="module")
+def timeline() -> Timeline:
+    return build_timeline(build_run(steps=STEPS))
+
+
+def fitted(timeline: Timeline, max_bytes: int, **options: Any) -> tuple[bytes, TraceStats]:
+    stream = io.BytesIO()
+    stats = write_fitting_trace(timeline, stream, max_bytes, **options)
+    return stream.getvalue(), stats
+
+
+def whole(timeline: Timeline) -> bytes:
+    stream = io.BytesIO()
+    write_chrome_trace(timeline, stream)
+    return stream.getvalue()
+
+
+def slices(data: bytes, category: str) -> list[dict[str, Any]]:
+    return [event for event in json.loads(gzip.decompress(data))["traceEvents"] if event.get("cat") == category]
+
+
+def test_what_fits_is_written_whole(timeline: Timeline) -> None:
+    data = whole(timeline)
+    assert fitted(timeline, len(data))[0] == data
+
+
+@pytest.mark.parametrize("share", [0.9, 0.6, 0.4, 0.2, 0.1, 0.05])
+def test_it_never_is_larger_and_says_what_is_left_out(timeline: Timeline, share: float, tmp_path: Path) -> None:
+    limit = int(len(whole(timeline)) * share)
+    data, stats = fitted(timeline, limit)
+    assert len(data) <= limit
+    assert fitted(timeline, limit)[0] == data
+    assert len(slices(data, "user_annotation")) == STEPS - stats.left_out_steps
+    assert f"{stats.left_out_steps} step" in stats.adjustments(steps=True)
+    events = json.loads(gzip.decompress(data))["traceEvents"]
+    host = next(event for event in events if event["name"] == "process_name")["args"]["name"]
+    assert f"{stats.left_out_steps} steps left out" in host
+    assert ("slices under" in host) == (stats.left_out_short > 0)
+    (tmp_path / "trace.json.gz").write_bytes(data)
+    assert check_import(tmp_path / "trace.json.gz") == []
+
+
+def test_short_slices_go_only_once_three_steps_are_too_many(timeline: Timeline) -> None:
+    size = len(whole(timeline))
+    found = [fitted(timeline, int(size * share))[1] for share in np.linspace(0.95, 0.05, 12)]
+    assert any(stats.left_out_short for stats in found)
+    assert all(stats.left_out_steps == STEPS - 3 for stats in found if stats.left_out_short)
+
+
+def test_what_is_left_of_copies_is_the_longest(timeline: Timeline) -> None:
+    data, stats = fitted(timeline, len(whole(timeline)) // 8)
+    kept = slices(data, "gpu_memcpy")
+    assert 0 < len(kept) < len(timeline.copies)
+    assert stats.left_out_short > 0
+    steps = {event["args"]["step_index"] for event in kept}
+    durations = timeline.copies.loc[timeline.copies["step_index"].isin(steps), "duration_ns"].nlargest(len(kept))
+    assert sorted(event["dur"] for event in kept) == pytest.approx(sorted(durations / 1000))
+
+
+def test_every_arrow_of_a_thinned_trace_is_one_of_the_whole(timeline: Timeline) -> None:
+    def arrows(data: bytes) -> set[tuple[Any, ...]]:
+        trace = json.loads(gzip.decompress(data))
+        base = trace["baseTimeNanoseconds"]
+        ends: dict[tuple[str, int], int] = {
+            (event["ph"], event["id"]): base + round(event["ts"] * 1000)
+            for event in trace["traceEvents"] if event["ph"] in "sf"
+        }  # fmt: skip
+        return {(ends["s", number], ends["f", number]) for phase, number in ends if phase == "s"}
+
+    data = whole(timeline)
+    thinned = [arrows(fitted(timeline, int(len(data) * share))[0]) for share in (0.6, 0.4, 0.3)]
+    assert thinned[0]
+    assert all(some <= arrows(data) for some in thinned)
+
+
+def test_the_first_the_last_and_the_slowest_steps_of_every_run_come_first() -> None:
+    walls = [[5, 1, 9, 2], [5, 7, 1, 4]]
+    rows = [
+        (run, step, 100 * step, 100 * step + wall) for run, own in enumerate(walls) for step, wall in enumerate(own)
+    ]
+    steps = pd.DataFrame(rows, columns=["run_index", "step_index", "start_ns", "end_ns"])
+    everything = np.ones(len(steps), np.bool_)
+
+    def chosen(count: int) -> set[tuple[int, int]]:
+        kept = steps[most_telling(steps, everything, count)]
+        return set(zip(kept["run_index"], kept["step_index"], strict=True))
+
+    assert chosen(2) == {(0, 0), (1, 0)}
+    assert chosen(4) == {(0, 0), (1, 0), (0, 3), (1, 3)}
+    assert chosen(5) - chosen(4) == {(0, 2)}
+    assert chosen(6) - chosen(5) == {(1, 1)}
+
+
+def test_it_thins_what_was_asked_for(timeline: Timeline) -> None:
+    data, _ = fitted(timeline, len(whole(timeline)) // 3, only_steps=[1, 2, 5, 6])
+    kept = {event["args"]["step_index"] for event in slices(data, "user_annotation")}
+    assert kept <= {1, 2, 5, 6}
+    assert {1, 6} <= kept
+
+
+def test_what_cannot_fit_is_one_line(timeline: Timeline) -> None:
+    with pytest.raises(UsageError, match="no trace of this run fits into 100 B"):
+        fitted(timeline, 100)
+
+
+def test_a_run_without_steps_is_thinned_by_duration(timeline: Timeline) -> None:
+    bare = replace(timeline, steps=timeline.steps.iloc[:0])
+    assert fitted(bare, len(whole(timeline)) // 4)[1].left_out_short > 0
+
+
+def test_the_command_keeps_to_the_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = build_run(steps=STEPS)
+    writer = RunWriter.create(tmp_path / "run", run.manifest)
+    for name, table in TABLES.items():
+        for row in getattr(run, name).itertuples(index=False):
+            writer.append(table, *row)
+    writer.finish(run.manifest)
+    path = tmp_path / "small.json.gz"
+    assert main(["export", str(tmp_path / "run"), "--max-mb", "0.01", "-o", str(path)]) == 0
+    assert path.stat().st_size <= 10_000
+    assert "left out" in capsys.readouterr().err
+    assert main(["export", str(tmp_path / "run"), "--max-mb", "much"]) == 2
