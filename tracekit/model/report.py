@@ -223,8 +223,14 @@ class RunReport(msgspec.Struct, kw_only=True):
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """One run, or several side by side. `break_even` says from how many steps which run is ahead."""
+    """One run, or several side by side.
+
+    Findings on the runs together: `break_even` says from how many steps which is ahead, `ranges` how long their steps
+    take, `compared` whose warm step is the shortest.
+    """
 
     title: str
     runs: list[RunReport]
     break_even: str
+    ranges: str
+    compared: str

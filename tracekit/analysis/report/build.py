@@ -8,6 +8,7 @@ from pathlib import PurePath
 
 from tracekit.analysis.findings import find_findings
 from tracekit.analysis.report.bandwidth import copy_groups
+from tracekit.analysis.report.beside import compared, ranges
 from tracekit.analysis.report.checks import checks
 from tracekit.analysis.report.heat import heat_map
 from tracekit.analysis.report.limits import not_worth
@@ -19,6 +20,7 @@ from tracekit.analysis.report.totals import break_even, total_line
 from tracekit.model import Manifest, Summary, Timeline
 from tracekit.model.report import MAX_HEAT_ROWS, Report, RunReport
 from tracekit.model.typical import typical_step
+from tracekit.units import format_memory
 
 
 def build_report(runs: Sequence[tuple[Timeline, Summary]]) -> Report:
@@ -30,8 +32,13 @@ def build_report(runs: Sequence[tuple[Timeline, Summary]]) -> Report:
         _run_report(timeline, summary, name, rows) for (timeline, summary), name in zip(runs, names, strict=True)
     ]
     lines = [run.total for run in reports if run.total is not None]
-    title = reports[0].titles.verdict if len(reports) == 1 else f"{len(reports)} runs: {', '.join(names)}"
-    return Report(title=title, runs=reports, break_even=break_even(lines))
+    return Report(
+        title=reports[0].titles.verdict if len(reports) == 1 else f"{len(reports)} runs: {'; '.join(names)}",
+        runs=reports,
+        break_even=break_even(lines),
+        ranges=ranges(reports),
+        compared=compared(reports),
+    )
 
 
 def _run_report(timeline: Timeline, summary: Summary, name: str, max_rows: int) -> RunReport:
@@ -72,13 +79,18 @@ def _names(manifests: Sequence[Manifest], paths: Sequence[str]) -> list[str]:
 
 
 def configuration(manifest: Manifest) -> str:
-    """The offload mode in words, with the options that change it: ``group, stream, pinned``."""
+    """The offload mode with what changes it: ``group, leaf_level, stream``, ``partial, resident 8.00 GiB, pinned``."""
     words = [manifest.offload.mode]
     for key, value in manifest.offload.options.items():
+        name = key.removesuffix("_bytes").replace("_", " ")
         if value is True:
-            words.append(key.replace("_", " "))
+            words.append(name)
+        elif key.endswith("_bytes") and isinstance(value, int):
+            words.append(f"{name} {format_memory(value)}")
+        elif isinstance(value, str) and value:
+            words.append(value)
         elif value not in (None, False, ""):
-            words.append(f"{key.replace('_', ' ')} {value}")
+            words.append(f"{name} {value}")
     if manifest.offload.host_memory not in ("as-loaded", ""):
         words.append(manifest.offload.host_memory)
     return ", ".join(words)

@@ -62,7 +62,8 @@ def steps_figure(runs: Sequence[RunReport]) -> Figure:
         for index, name in enumerate(names)
     ]
     kind = {"type": "category"} if len(runs) == 1 else {"type": "multicategory"}
-    return figure(data, "step", unit.name, 420, barmode="stack", bargap=0.25, xaxis=kind, showlegend=True)
+    place = {"b": 48 if len(runs) == 1 else 72}
+    return figure(data, "step", unit.name, 420, barmode="stack", bargap=0.25, margin=place, xaxis=kind, showlegend=True)
 
 
 @dataclass(frozen=True)

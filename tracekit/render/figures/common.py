@@ -8,6 +8,7 @@ from typing import Any
 
 from tracekit.model.report import Matrix
 from tracekit.render.figures.palette import PATTERNS, role
+from tracekit.render.plaintext import visible
 
 Figure = dict[str, Any]
 _PLACE = {"l": 62, "r": 16, "t": 12, "b": 48}
@@ -80,7 +81,7 @@ def typed(matrix: Matrix) -> dict[str, Any]:
 
 def plain(text: str) -> str:
     """A stranger's text for a label: plotly reads a few HTML tags in labels, so what could begin one is escaped."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def plain_all(texts: Sequence[str]) -> list[str]:

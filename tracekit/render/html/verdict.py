@@ -18,9 +18,6 @@ from tracekit.units import (
     format_rate,
 )
 
-_LABELLED_PERCENT = 9
-"""Share of the track from which a segment has room for its own text."""
-
 
 def step_bars(steps: Sequence[tuple[str, StepParts]]) -> tuple[list[Bar], DurationUnit]:
     """The steps as bars on one scale, each with its label, and the unit of their texts."""
@@ -37,11 +34,6 @@ def step_bars(steps: Sequence[tuple[str, StepParts]]) -> tuple[list[Bar], Durati
         ]
         bars.append(Bar(label, f"{total} {unit.name}", segments))
     return bars, unit
-
-
-def has_room(segment: Segment) -> bool:
-    """Whether the segment's text fits into it."""
-    return segment.percent >= _LABELLED_PERCENT
 
 
 def first_and_warm(run: RunReport) -> list[tuple[str, StepParts]]:

@@ -22,7 +22,7 @@ from tracekit.render.html.tables import (
     waterfall_table,
 )
 from tracekit.render.html.trust import MARKS, command_line, paging_facts, provenance
-from tracekit.render.html.verdict import bars_table, facts, first_and_warm, has_room, step_bars
+from tracekit.render.html.verdict import bars_table, facts, first_and_warm, step_bars
 from tracekit.render.plaintext import visible
 from tracekit.units import format_duration
 
@@ -37,13 +37,14 @@ def page_view(report: Report) -> dict[str, Any]:
         "charts": sorted(comparison_figures(report)),
         "heights": {name: figure["layout"]["height"] for name, figure in comparison_figures(report).items()},
         "break_even": visible(report.break_even),
+        "compared": visible(report.compared),
+        "ranges": visible(report.ranges),
         "totals_table": totals_table(lines) if lines else None,
         "causes_table": causes_table(report.runs) if len(report.runs) > 1 else None,
         "all_steps_table": steps_table([run for run in report.runs if run.steps]) if len(report.runs) > 1 else None,
         "all_steps_legend": _legend([step for run in report.runs for step in run.steps]),
         "default_steps": DEFAULT_STEPS,
         "max_steps": STEPS,
-        "has_room": has_room,
         "marks": MARKS,
         "heat_names": HEAT_NAMES,
         "sections": _sections(len(report.runs) > 1),

@@ -248,11 +248,11 @@ function slide(data) {
 function address(start, end, run) {
   const asked = new URLSearchParams({ start, end });
   if (several()) asked.set("run", run);
-  return `/viewer?${asked}`;
+  return `viewer?${asked}`;
 }
 
 function timelineLink(start, end, run, what) {
-  const link = make("a", "In the timeline", { href: address(start, end, run), className: "moment" });
+  const link = make("a", "In the timeline", { href: address(start, end, run), className: "moment", target: "_blank" });
   link.setAttribute("aria-label", `${what} in the timeline`);
   return link;
 }
@@ -265,6 +265,7 @@ function linkTimeline() {
   for (const link of all("a.moment")) {
     const { startNs, endNs, run } = link.dataset;
     link.href = address(startNs, endNs, run);
+    link.target = "_blank";
     link.hidden = false;
   }
 }
