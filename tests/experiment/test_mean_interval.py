@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracekit.analysis.meaninterval import BOOTSTRAP_FROM, T_975, mean_interval
+from tracekit.analysis.meaninterval import BOOTSTRAP_FROM, CONFIDENCE, mean_interval
 
 
 def t_probability(reach: float, df: int, slices: int = 20_000) -> float:
@@ -22,13 +22,13 @@ def t_probability(reach: float, df: int, slices: int = 20_000) -> float:
     return 0.5 + scale * width / 3 * sum(weight * value for weight, value in zip(weights, density, strict=True))
 
 
-@pytest.mark.parametrize("df", sorted(T_975))
-def test_quantiles_are_those_of_the_density(df: int) -> None:
-    assert t_probability(T_975[df], df) == pytest.approx(0.975, abs=1e-6)
-
-
-def test_every_count_below_the_bootstrap_has_its_quantile() -> None:
-    assert set(T_975) == set(range(1, BOOTSTRAP_FROM - 1))
+@pytest.mark.parametrize("count", range(2, BOOTSTRAP_FROM))
+def test_the_reach_below_the_bootstrap_is_that_of_students_density(count: int) -> None:
+    values = [float(value**2) for value in range(count)]
+    found = mean_interval(values)
+    assert found is not None
+    reach = (found.high - found.mean) / (statistics.stdev(values) / math.sqrt(count))
+    assert t_probability(reach, count - 1) == pytest.approx((1 + CONFIDENCE) / 2, abs=1e-6)
 
 
 def test_a_worked_example() -> None:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-T_975 = {1: 12.706205, 2: 4.302653, 3: 3.182446, 4: 2.776445}
-"""Student's t, 97.5% quantile by degrees of freedom: all that is needed below six pairs (a test integrates it)."""
+from tracekit.analysis.studentt import quantile
 
+CONFIDENCE = 0.95
 BOOTSTRAP_FROM = 6
 """From so many pairs on nothing is assumed of the distribution; below, resampling has too little to draw from."""
 
@@ -38,8 +38,8 @@ def mean_interval(values: Sequence[float]) -> MeanInterval | None:
         return None
     mean = statistics.fmean(values)
     if count < BOOTSTRAP_FROM:
-        reach = T_975[count - 1] * statistics.stdev(values) / math.sqrt(count)
+        reach = quantile(CONFIDENCE, count - 1) * statistics.stdev(values) / math.sqrt(count)
         return MeanInterval(mean, mean - reach, mean + reach, "t")
     drawn = np.random.default_rng(0).choice(np.array(values, np.float64), (RESAMPLES, count))
-    low, high = np.quantile(drawn.mean(axis=1), (0.025, 0.975)).tolist()
+    low, high = np.quantile(drawn.mean(axis=1), ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)).tolist()
     return MeanInterval(mean, low, high, "bootstrap")
