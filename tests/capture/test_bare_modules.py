@@ -51,7 +51,7 @@ def test_cpu_offload_is_recorded_step_by_step(tree: Tree, emulated, tmp_path: Pa
     x = torch.rand(2, 64)
     plain = tree(x)
     emulated.reset_counters()
-    with tracekit.profile(tree, output=tmp_path / "run", name="net") as run:
+    with tracekit.profile(tree, output=tmp_path / "run", name="net", calibration=False) as run:
         outputs = [tree(x) for _ in range(3)]
     counted = emulated.counters()
     assert all(torch.equal(output, plain) for output in outputs)
@@ -81,7 +81,7 @@ def test_dispatch_with_cpu_and_disk_is_recorded(tree: Tree, emulated, tmp_path: 
         offload_dir=str(tmp_path / "weights"),
     )
     emulated.reset_counters()
-    with tracekit.profile(tree, output=tmp_path / "run", name="net") as run:
+    with tracekit.profile(tree, output=tmp_path / "run", name="net", calibration=False) as run:
         output = tree(torch.ones(2, 64))
     counted = emulated.counters()
     assert torch.allclose(output.cpu(), plain, atol=1e-5)
