@@ -128,7 +128,8 @@ carried_bytes(PyObject *source, int64_t source_bytes, PyObject *result, PyObject
         return -1;
     if (same || carried == source)
         return source_bytes;
-    int64_t from_size = ask(source, names.element_size), into_size = from_size < 0 ? -1 : ask(carried, names.element_size);
+    int64_t from_size = ask(source, names.element_size);
+    int64_t into_size = from_size < 0 ? -1 : ask(carried, names.element_size);
     return into_size < 0 || from_size == 0 ? -1 : source_bytes / from_size * into_size;
 }
 
@@ -239,7 +240,8 @@ copies_field(Copies *self, size_t index)
 }
 
 static const char *const copies_fields[] = {
-    "place", "find_label", "device", "stream", "probe", "tensor_class", "sides", "holders", "places", "found", "devices",
+    "place", "find_label", "device", "stream", "probe", "tensor_class",
+    "sides", "holders", "places", "found", "devices",
 };
 #define COPIES_FIELDS (sizeof(copies_fields) / sizeof(*copies_fields))
 #define FIRST_DICT 6

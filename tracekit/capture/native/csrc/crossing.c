@@ -16,7 +16,8 @@ prepare_names(void)
     } all[] = {
         {&names.is_cpu, "is_cpu"}, {&names.is_meta, "is_meta"}, {&names.nbytes, "nbytes"}, {&names.dtype, "dtype"},
         {&names.element_size, "element_size"}, {&names.data_ptr, "data_ptr"}, {&names.device, "device"},
-        {&names.non_blocking, "non_blocking"}, {&names.dim, "dim"}, {&names.before, "before"}, {&names.after, "after"},
+        {&names.non_blocking, "non_blocking"}, {&names.dim, "dim"}, {&names.offload, "offload"},
+        {&names.before, "before"}, {&names.after, "after"},
     };
     for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
         if (*all[i].name == NULL && (*all[i].name = PyUnicode_InternFromString(all[i].text)) == NULL)

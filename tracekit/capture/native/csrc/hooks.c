@@ -104,7 +104,7 @@ move_call(PyObject *op, PyObject *const *args, size_t nargsf, PyObject *kwnames)
     Hook *hook = (Hook *)op;
     if (PyVectorcall_NARGS(nargsf) < 2)
         return call_original(hook, args, nargsf, kwnames);
-    PyObject *offload = PyObject_GetAttrString(args[0], "offload");
+    PyObject *offload = PyObject_GetAttr(args[0], names.offload);
     if (offload == NULL)
         return NULL;
     int moves = PyObject_IsTrue(offload);

@@ -89,7 +89,7 @@ typedef struct {
 /* Attributes and methods, interned. */
 typedef struct {
     PyObject *is_cpu, *is_meta, *nbytes, *dtype, *element_size, *data_ptr, *device, *non_blocking, *dim;
-    PyObject *before, *after;
+    PyObject *before, *after, *offload;
 } Names;
 
 extern Names names;
