@@ -87,21 +87,26 @@ def test_what_is_left_of_copies_is_the_longest(timeline: Timeline) -> None:
     assert sorted(event["dur"] for event in kept) == pytest.approx(sorted(durations / 1000))
 
 
-def arrows(data: bytes) -> set[tuple[int, int]]:
-    """When each arrow leaves, and when the forward begins in which it arrives."""
+def arrows(data: bytes) -> set[tuple[str, str, int]]:
+    """The weight that each arrow leaves (on the device, else on the host), and when the forward that it reaches begins."""
     trace = json.loads(gzip.decompress(data))
-    base = trace["baseTimeNanoseconds"]
     ends = {(event["ph"], event["id"]): event for event in trace["traceEvents"] if event["ph"] in "sf"}
-    forwards = [event for event in trace["traceEvents"] if event.get("cat") == "forward"]
+    forwards, copies = (
+        [event for event in trace["traceEvents"] if event.get("cat") in categories]
+        for categories in (("forward",), ("copy", "gpu_memcpy"))
+    )
 
-    def forward_at(moment: float) -> float:
-        return max(event["ts"] for event in forwards if event["ts"] <= moment < event["ts"] + event["dur"])
+    def around(point: dict[str, Any], slices: list[dict[str, Any]]) -> dict[str, Any]:
+        own = (event for event in slices if (event["pid"], event["tid"]) == (point["pid"], point["tid"]))
+        inside = [event for event in own if event["ts"] <= point["ts"] < event["ts"] + event["dur"]]
+        return max(inside, key=lambda event: event["ts"])
 
-    return {
-        (base + round(start["ts"] * 1000), base + round(forward_at(ends["f", number]["ts"]) * 1000))
-        for (phase, number), start in ends.items()
-        if phase == "s"
-    }
+    found = set()
+    for number in {number for _, number in ends}:
+        weight = around(ends["s", number], copies)["args"]
+        begin = around(ends["f", number], forwards)["ts"]
+        found.add((weight["fqn"], weight["parameter"], trace["baseTimeNanoseconds"] + round(begin * 1000)))
+    return found
 
 
 def test_every_arrow_of_a_thinned_trace_leads_where_it_led_in_the_whole(timeline: Timeline) -> None:
