@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tracekit.analysis.coldwarm import weight_onloads
 from tracekit.analysis.hostevidence import HostEvidence
 from tracekit.analysis.intervals import Times
 from tracekit.analysis.launches import Launches, LaunchFinder
@@ -164,8 +165,7 @@ def _device_only(run: RunData, ops: pd.DataFrame, launches: Launches, tree: Span
 def _first_onloads(copies: pd.DataFrame) -> npt.NDArray[np.bool_]:
     """Whether a copy is the first onload of its parameter in the process."""
     first = np.zeros(len(copies), dtype=bool)
-    onloads = np.flatnonzero(copies["is_weight"] & (copies["direction"] == Direction.H2D))
-    onloads = onloads[np.argsort(copies["start_ns"].to_numpy()[onloads], kind="stable")]
+    onloads = weight_onloads(copies)
     again = copies[["fqn", "parameter"]].iloc[onloads].duplicated().to_numpy()
     first[onloads[~again]] = True
     return first
