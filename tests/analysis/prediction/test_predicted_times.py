@@ -1,0 +1,181 @@
+"""Predicted times: against runs built with known costs, and rules that hold for any run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from builders import KERNEL_NS, MS, US, build_run, make_frame, make_manifest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tracekit.analysis import build_timeline
+from tracekit.analysis.prediction.planner import make_plan
+from tracekit.analysis.prediction.predictor import Predictor
+from tracekit.analysis.prediction.rates import UnknownCost
+from tracekit.errors import UsageError
+from tracekit.model import CALIBRATION, MachineInfo, Measure, RunData, Timeline
+from tracekit.model.plan import Configuration
+
+PINNED_BYTES_PER_US = 50_000
+FRESH_BYTES_PER_US = 1_000
+PIN_BYTES_PER_US = 2_000
+CLONE_BYTES_PER_US = 4_000
+SIZES = (1 << 16, 1 << 20, 1 << 24, 1 << 26)
+RATES = {
+    Measure.PINNED_H2D: PINNED_BYTES_PER_US,
+    Measure.PAGEABLE_H2D: 8_000,
+    Measure.FRESH_D2H: FRESH_BYTES_PER_US,
+    Measure.PIN: PIN_BYTES_PER_US,
+    Measure.CLONE: CLONE_BYTES_PER_US,
+}
+
+
+def calibrated(run: RunData) -> RunData:
+    rows = [
+        {"measure": str(measure), "size_bytes": size, "duration_ns": size * US // rate}
+        for measure, rate in RATES.items()
+        for size in SIZES
+    ]
+    return replace(run, calibration=make_frame(CALIBRATION, rows))
+
+
+@pytest.fixture(scope="module")
+def timeline() -> Timeline:
+    return build_timeline(calibrated(build_run(steps=4, blocks=6, weight_bytes=8 << 20)))
+
+
+@pytest.fixture(scope="module")
+def predictor(timeline: Timeline) -> Predictor:
+    return Predictor(timeline)
+
+
+def wall_ns(timeline: Timeline, step: int) -> int:
+    row = timeline.steps[timeline.steps["step_index"] == step].iloc[0]
+    return int(row["end_ns"] - row["start_ns"])
+
+
+def test_the_runs_own_configuration_comes_out_as_it_was_measured(predictor: Predictor, timeline: Timeline) -> None:
+    predicted = predictor.predict(Configuration(mode="sequential"))
+    assert predicted.warm_step_ns.value == pytest.approx(wall_ns(timeline, 1), rel=0.02)
+    assert predicted.first_step_ns.value == pytest.approx(wall_ns(timeline, 0), rel=0.02)
+    assert predicted.setup_ns.value == 1_200 * MS
+
+
+def test_a_resident_step_is_what_is_left_without_copies(predictor: Predictor, timeline: Timeline) -> None:
+    warm = predictor.predict(Configuration(mode="resident")).warm_step_ns.value
+    in_step = timeline.spans[(timeline.spans["step_index"] == 1) & (timeline.spans["kind"] == "forward")]
+    kernels = 1 + 4 * 6
+    assert kernels * KERNEL_NS <= warm <= int(in_step["own_ns"].sum()) + kernels * KERNEL_NS + 20 * US
+
+
+def test_pinned_copies_take_the_calibrated_time_in_place_of_the_measured(predictor: Predictor) -> None:
+    as_loaded, pinned = (
+        predictor.predict(Configuration(mode="sequential", host_memory=memory)) for memory in ("as-loaded", "pinned")
+    )
+    moved = as_loaded.traffic["warm_step"].h2d_bytes
+    saved = as_loaded.warm_step_ns.value - pinned.warm_step_ns.value
+    assert saved == pytest.approx(moved * US * (1 / 8_000 - 1 / PINNED_BYTES_PER_US), rel=0.05)
+    extra = pinned.setup_ns.value - as_loaded.setup_ns.value
+    weights = predictor.weights.total_bytes
+    touched_first = as_loaded.first_step_ns.value - as_loaded.warm_step_ns.value
+    assert extra > weights * US * (1 / PIN_BYTES_PER_US + 1 / CLONE_BYTES_PER_US) + 0.9 * touched_first
+    assert pinned.locked_bytes == weights
+
+
+def test_group_offload_without_a_stream_pays_for_the_way_back(predictor: Predictor) -> None:
+    group = predictor.predict(Configuration(mode="group"))
+    back = group.traffic["warm_step"].d2h_bytes
+    assert back == group.traffic["warm_step"].h2d_bytes
+    assert group.warm_step_ns.value > back * US / FRESH_BYTES_PER_US
+
+
+def test_a_stream_hides_what_it_can_and_no_more(predictor: Predictor) -> None:
+    warm = predictor.predict(Configuration(mode="group", stream=True)).warm_step_ns
+    link = (
+        predictor.predict(Configuration(mode="group", stream=True)).traffic["warm_step"].h2d_bytes / PINNED_BYTES_PER_US
+    )
+    in_order = predictor.predict(Configuration(mode="sequential", host_memory="pinned")).warm_step_ns
+    assert link * US <= warm.value <= in_order.value
+
+
+def test_no_steps_cost_set_up_encode_and_decode(predictor: Predictor) -> None:
+    predicted = predictor.predict(Configuration(mode="sequential"))
+    none = predicted.total_ns(0)
+    assert none == predicted.setup_ns + predicted.encode_ns + predicted.decode_ns
+    assert predicted.total_ns(1).value - none.value == predicted.first_step_ns.value
+    assert predicted.total_ns(3).value - predicted.total_ns(2).value == predicted.warm_step_ns.value
+
+
+@given(data=st.data())
+@settings(max_examples=25)
+def test_more_resident_bytes_never_predict_more_warm_time(data: st.DataObject, predictor: Predictor) -> None:
+    names = sorted(f"{w.fqn}.{w.name}" for w in predictor.weights.all if w.component == "transformer")
+    more = data.draw(st.sets(st.sampled_from(names), min_size=1))
+    fewer = data.draw(st.sets(st.sampled_from(sorted(more))))
+    large, small = (
+        predictor.predict(Configuration(mode="partial", resident=tuple(sorted(kept)))) for kept in (more, fewer)
+    )
+    assert large.warm_step_ns.value <= small.warm_step_ns.value
+    assert large.traffic["warm_step"].h2d_bytes <= small.traffic["warm_step"].h2d_bytes
+    assert large.device_bytes.value >= small.device_bytes.value
+
+
+@given(vram=st.integers(1 << 20, 1 << 30), ram=st.integers(1 << 20, 1 << 30))
+@settings(max_examples=15)
+def test_a_plan_never_recommends_what_does_not_fit(timeline: Timeline, vram: int, ram: int) -> None:
+    plan = make_plan(timeline, vram_bytes=vram, ram_bytes=ram, steps=(1, 28))
+    rows = {row.configuration.name: row for row in plan.rows}
+    for steps, name in plan.best.items():
+        best = rows[name]
+        assert best.prediction is not None
+        assert best.prediction.device_bytes.high <= vram
+        assert best.prediction.held_bytes <= ram
+        assert all(row.totals[steps].value >= best.totals[steps].value for row in rows.values() if row.fits)
+    for row in plan.rows:
+        if row.prediction is not None and row.prediction.device_bytes.high > vram:
+            assert row.missing_device_bytes == row.prediction.device_bytes.high - vram
+
+
+def test_with_less_memory_than_weights_every_step_pays_for_the_disk(predictor: Predictor) -> None:
+    enough = predictor.predict(Configuration(mode="sequential"))
+    short = predictor.predict(Configuration(mode="sequential"), ram_bytes=predictor.weights.total_bytes - 1)
+    excess = enough.first_step_ns.value - enough.warm_step_ns.value
+    assert short.warm_step_ns.value - enough.warm_step_ns.value == pytest.approx(excess, rel=0.05)
+
+
+def test_without_a_calibration_what_was_not_seen_is_not_predicted() -> None:
+    predictor = Predictor(build_timeline(build_run(steps=2)))
+    with pytest.raises(UnknownCost, match="clone was not measured"):
+        predictor.predict(Configuration(mode="sequential", host_memory="pinned"))
+    plan = make_plan(predictor.timeline, vram_bytes=1 << 30)
+    assert any(row.prediction is None and "pinned" in row.configuration.name for row in plan.rows)
+    assert plan.best
+
+
+def test_runs_without_device_records_or_steps_are_refused_in_one_line() -> None:
+    run = build_run(steps=2)
+    with pytest.raises(UsageError, match="no device records"):
+        Predictor(build_timeline(replace(run, manifest=make_manifest(activity="none"))))
+    empty = replace(run, spans=run.spans.iloc[:0], copies=run.copies.iloc[:0])
+    with pytest.raises(UsageError, match="no denoising step"):
+        Predictor(build_timeline(empty))
+
+
+def test_break_even_is_where_the_totals_cross(timeline: Timeline) -> None:
+    plan = make_plan(timeline, vram_bytes=1 << 30, ram_bytes=1 << 40)
+    rows = {row.configuration.name: row.prediction for row in plan.rows}
+    assert plan.break_even
+    for each in plan.break_even:
+        sooner, later = rows[each.sooner], rows[each.later]
+        assert sooner is not None
+        assert later is not None
+        assert each.steps is not None
+        assert later.total_ns(each.steps).value <= sooner.total_ns(each.steps).value
+        if each.steps > 1:
+            assert later.total_ns(each.steps - 1).value > sooner.total_ns(each.steps - 1).value
+
+
+def test_host_memory_of_the_machine_is_the_default_limit(timeline: Timeline) -> None:
+    manifest = timeline.run.manifest
+    assert make_plan(timeline).ram_bytes == manifest.machine.ram_bytes == MachineInfo(ram_bytes=128 * 2**30).ram_bytes
