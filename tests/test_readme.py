@@ -55,11 +55,12 @@ def section(title: str) -> str:
 
 
 def options_of(name: str) -> set[str]:
-    """The long options of a command, and `-m`, which has no long form."""
-    context = click.Context(group)
-    command = group.get_command(context, name)
+    """The long options of a command and of those below it, and `-m`, which has no long form."""
+    command = group.get_command(click.Context(group), name)
     assert command is not None
-    return {max(option.opts, key=len) for option in command.params if isinstance(option, click.Option)}
+    below = command.commands.values() if isinstance(command, click.Group) else ()
+    params = [param for one in (command, *below) for param in one.params]
+    return {max(option.opts, key=len) for option in params if isinstance(option, click.Option)}
 
 
 @pytest.mark.parametrize("words", list(commands()), ids=" ".join)
