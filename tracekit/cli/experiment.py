@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tracekit.cli.experiment_options import experiment_options, profile_words
-from tracekit.cli.output import console, next_command, note
+from tracekit.cli.output import console, next_command, note, with_size
 from tracekit.cli.targets import SectionedCommand, check_mode, complete_target
 from tracekit.errors import ExitCode
 from tracekit.experiment.paging import ARMS, CONTRASTS, EXPERIMENT, paging_plan
@@ -71,10 +71,13 @@ def paging(ctx: click.Context, /, pipeline: str, **options: Any) -> int:
 
 
 def _run(plan: Plan, folder: Path, options: dict[str, Any]) -> int:
+    from tracekit.api.report import write_page
+    from tracekit.api.run import REPORT_NAME
     from tracekit.experiment import run_experiment, summarize_experiment
     from tracekit.model.experiment import Outcome
     from tracekit.render.armprogress import arm_progress
     from tracekit.render.experiment import render_experiment
+    from tracekit.render.html import render_experiment_page
     from tracekit.render.json import render_json
 
     for name, reason in plan.left_out.items():
@@ -85,7 +88,9 @@ def _run(plan: Plan, folder: Path, options: dict[str, Any]) -> int:
     if options["as_json"]:
         click.echo(render_json(summary))
     render_experiment(summary, console(stderr=True))
+    report = write_page(render_experiment_page(summary), folder / REPORT_NAME)
     note(f"\nExperiment  {folder}")
+    note(f"Report      {with_size(report)}")
     next_command("tracekit", "show", folder)
     return ExitCode.OK if any(run.outcome == Outcome.DONE for run in experiment.runs) else ExitCode.INTERNAL
 

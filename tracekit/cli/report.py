@@ -11,7 +11,7 @@ from tracekit.errors import UsageError
 
 
 @click.command("report")
-@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("runs", metavar="RUN|EXPERIMENT...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "-o",
     "--output",
@@ -24,20 +24,33 @@ from tracekit.errors import UsageError
 def command(runs: tuple[Path, ...], output: Path | None, force: bool, in_browser: bool) -> None:
     """Write the report of RUN, a run folder: one HTML file that needs no network and no other file.
 
-    Several run folders give one report with the runs side by side. Without --output the report in the run folder is
+    Several run folders give one report with the runs side by side; an experiment's folder gives one that leads with the
+    hypotheses' verdicts. Without --output the report in the run folder is
     replaced, which is made from the same records.
     """
-    from tracekit import api
-    from tracekit.api.report import report_page, write_page
+    from tracekit.api.report import write_page
     from tracekit.api.run import REPORT_NAME
 
     target = output or (runs[0] / REPORT_NAME if len(runs) == 1 else Path(REPORT_NAME))
     is_own = output is None and len(runs) == 1
     if target.exists() and not force and not is_own:
         raise UsageError(f"{target} exists already: choose another --output, or --force to replace it")
-    opened = [api.load(path) for path in runs]
-    path = write_page(report_page(opened), target)
+    path = write_page(_page(runs), target)
     click.echo(with_size(path))
     if in_browser and click.launch(str(path.resolve())) != 0:
         note(f"No browser could be started: open {path} in one.")
     next_command("tracekit", "open", runs[0])
+
+
+def _page(folders: tuple[Path, ...]) -> str:
+    from tracekit import api
+    from tracekit.api.report import report_page
+    from tracekit.experiment import summarize_experiment
+    from tracekit.render.html import render_experiment_page
+    from tracekit.runfolder.experiments import is_experiment
+
+    if not any(is_experiment(folder) for folder in folders):
+        return report_page([api.load(folder) for folder in folders])
+    if len(folders) > 1:
+        raise UsageError("an experiment's folder has a report of its own: name it alone, or name runs")
+    return render_experiment_page(summarize_experiment(api.load_experiment(folders[0])))

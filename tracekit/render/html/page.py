@@ -31,22 +31,24 @@ _HATCH_DEGREES = {"/": (135,), "\\": (45,), "-": (0,), "|": (90,), "x": (45, 135
 
 
 def render_report(report: Report) -> str:
-    """The whole page."""
-    styles = _styles()
+    """The page of one run, or of several beside each other."""
+    return render_charted("report.html.j2", page_data(report), page_view(report))
+
+
+def render_charted(template: str, data: dict[str, Any], view: dict[str, Any]) -> str:
+    """A page with charts: `data` is what its script draws (``figures``, ``runs``, ``totals``), `view` what it says."""
+    styles, library = _styles(), _library()
     theme, script = _asset("theme.js"), _asset("report.js")
-    library = _library()
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            policy=_policy([theme, script, gzip.decompress(library).decode()], [styles]),
-            styles=Markup(styles),
-            theme_script=Markup(theme),
-            script=Markup(script),
-            library=base64.b64encode(library).decode(),
-            data=_packed(page_data(report) | {"scales": {name: list(pair) for name, pair in SCALES.items()}}),
-            **page_view(report),
-        )
+    page = _environment().get_template(template)
+    return page.render(
+        policy=_policy([theme, script, gzip.decompress(library).decode()], [styles]),
+        styles=Markup(styles),
+        theme_script=Markup(theme),
+        script=Markup(script),
+        library=base64.b64encode(library).decode(),
+        data=_packed(data | {"scales": {name: list(pair) for name, pair in SCALES.items()}}),
+        visible=visible,
+        **view,
     )
 
 

@@ -32,6 +32,7 @@ def page_view(report: Report) -> dict[str, Any]:
     lines = _lines(report)
     return {
         "title": visible(report.title),
+        "version": report.runs[0].manifest.tracekit_version,
         "runs": [_run_view(run, index) for index, run in enumerate(report.runs)],
         "several": len(report.runs) > 1,
         "charts": sorted(comparison_figures(report)),
@@ -48,7 +49,6 @@ def page_view(report: Report) -> dict[str, Any]:
         "marks": MARKS,
         "heat_names": HEAT_NAMES,
         "sections": _sections(len(report.runs) > 1),
-        "visible": visible,
     }
 
 

@@ -258,7 +258,7 @@ function timelineLink(start, end, run, what) {
 }
 
 function linkTimeline() {
-  if (!served()) return;
+  if (!served() || !one("#open-trace")) return;
   one("#open-file").hidden = true;
   one("#open-trace").hidden = false;
   all(".links").forEach((details) => { details.hidden = false; });

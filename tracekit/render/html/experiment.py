@@ -1,0 +1,144 @@
+"""An experiment as one HTML file: the hypotheses' verdicts first, with their seconds and intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tracekit
+from tracekit.model import Cause
+from tracekit.model.experiment import ArmRow, Effect, ExperimentSummary, HypothesisRow, Verdict
+from tracekit.render.figures.experiment import experiment_figures
+from tracekit.render.html.blocks import Table
+from tracekit.render.html.page import render_charted
+from tracekit.render.plaintext import visible
+from tracekit.units import DurationUnit, format_bytes, format_duration, format_share
+
+_MARKS = {Verdict.SUPPORTED: "✓", Verdict.REFUTED: "✕", Verdict.CANNOT_TELL: "?"}
+_SECTIONS = (("verdict", "Verdicts"), ("effects", "Effects"), ("arms", "Arms"), ("causes", "Causes"))
+
+
+def render_experiment_page(summary: ExperimentSummary) -> str:
+    """The whole page."""
+    figures = experiment_figures(summary)
+    causes = _causes_table(summary.arms)
+    view = {
+        "title": _title(summary),
+        "version": tracekit.__version__,
+        "sections": [pair for pair in _SECTIONS if pair[0] != "causes" or causes],
+        "head": _head(summary),
+        "lede": visible(summary.verdict),
+        "hypotheses": [_hypothesis(row) for row in summary.hypotheses],
+        "heights": {name: figure["layout"]["height"] for name, figure in figures.items()},
+        "effects_table": _effects_table(summary.hypotheses),
+        "effects_title": _effects_title(summary.hypotheses),
+        "arms_title": _arms_title(summary.arms),
+        "arms_table": _arms_table(summary.arms),
+        "causes_table": causes,
+        "warnings": [visible(text) for text in summary.warnings],
+    }
+    return render_charted("experiment.html.j2", {"figures": figures, "runs": [], "totals": []}, view)
+
+
+def _title(summary: ExperimentSummary) -> str:
+    """The hypotheses that hold, the costliest first."""
+    held = [row for row in summary.hypotheses if row.verdict is Verdict.SUPPORTED and row.effects]
+    held.sort(key=lambda row: -(row.effects[0].mean_ns or 0))
+    if not held:
+        return "No hypothesis is supported by what has been run"
+    first, *others = [f"{row.hypothesis} takes {format_duration(row.effects[0].mean_ns or 0)}" for row in held]
+    return visible(f"{first[:1].upper()}{first[1:]} of step 1{''.join(f', {other}' for other in others[:1])}")
+
+
+def _effects_title(rows: Sequence[HypothesisRow]) -> str:
+    told = [row for row in rows if row.verdict is not Verdict.CANNOT_TELL]
+    held = sum(row.verdict is Verdict.SUPPORTED for row in told)
+    return f"{held} of {len(rows)} causes are shown, {len(told) - held} refuted, {len(rows) - len(told)} cannot be told"
+
+
+def _arms_title(arms: Sequence[ArmRow]) -> str:
+    first = [arm.first_ns for arm in arms if arm.first_ns is not None]
+    if not first:
+        return "The arms"
+    low, high = format_duration(min(first)), format_duration(max(first))
+    return f"Step 1 takes {low} to {high}, depending on the arm"
+
+
+def _head(summary: ExperimentSummary) -> list[str]:
+    device = "emulated device" if summary.emulated else summary.device_name
+    words = [summary.pipeline_class or summary.workload, summary.name, summary.mode, device]
+    return [visible(word) for word in (*words, f"{summary.finished} of {summary.turns} turns") if word]
+
+
+def _hypothesis(row: HypothesisRow) -> dict[str, Any]:
+    effect = row.effects[0] if row.effects else None
+    known = effect is not None and effect.mean_ns is not None
+    return {
+        "name": visible(row.hypothesis),
+        "claim": visible(row.claim),
+        "verdict": str(row.verdict),
+        "mark": _MARKS[row.verdict],
+        "tone": row.verdict.name.lower().replace("_", "-"),
+        "gain": format_duration(effect.mean_ns or 0) if effect and known else "",
+        "interval": _interval(effect) if effect and known else "",
+        "arms": visible(f"{row.slow} less {row.fast}"),
+        "reason": visible(row.reason),
+    }
+
+
+def _interval(effect: Effect) -> str:
+    if effect.low_ns is None or effect.high_ns is None:
+        return "not known"
+    return f"{format_duration(effect.low_ns)} to {format_duration(effect.high_ns)}"
+
+
+def _effects_table(rows: Sequence[HypothesisRow]) -> Table:
+    texts = [
+        [
+            row.hypothesis,
+            str(effect.window),
+            str(effect.verdict),
+            "-" if effect.mean_ns is None else format_duration(effect.mean_ns),
+            _interval(effect),
+            "-" if effect.share is None else format_share(effect.share),
+            ", ".join(format_duration(value) for value in effect.differences_ns),
+        ]
+        for row in rows
+        for effect in row.effects
+    ]
+    header = ["hypothesis", "window", "verdict", "mean", "95% interval", "share", "difference in each block"]
+    return Table("Slow arm less fast arm, paired within blocks", header, texts, texts=3)
+
+
+def _arms_table(arms: Sequence[ArmRow]) -> Table:
+    rows = [
+        [
+            arm.arm,
+            arm.doc if not arm.left_out else f"left out: {arm.left_out}",
+            _runs(arm),
+            *(
+                "-" if value is None else format_duration(value)
+                for value in (arm.setup_ns, arm.first_ns, arm.warm_ns, arm.run_ns)
+            ),
+            "-" if arm.first_read_bytes is None else format_bytes(arm.first_read_bytes),
+        ]
+        for arm in arms
+    ]
+    header = ["arm", "what it is", "runs", "set-up", "step 1", "warm step", "whole run", "from disk at first"]
+    return Table("Medians over the runs that count", header, rows, texts=2)
+
+
+def _runs(arm: ArmRow) -> str:
+    counts = {"void": arm.void, "failed": arm.failed, "to run": arm.planned}
+    return ", ".join([str(arm.used), *(f"{count} {what}" for what, count in counts.items() if count)])
+
+
+def _causes_table(arms: Sequence[ArmRow]) -> Table | None:
+    known = [arm for arm in arms if arm.first_causes_ns]
+    if not known:
+        return None
+    unit = DurationUnit.fitting(max(max(arm.first_causes_ns.values()) for arm in known))
+    names = [cause for cause in Cause if any(cause in arm.first_causes_ns for arm in known)]
+    rows = [[str(name), *(unit.text(arm.first_causes_ns.get(name, 0)) for arm in known)] for name in names]
+    note = f"{unit.name}; medians of each cause, so they need not add up to the median step"
+    return Table("Step 1 by cause", ["cause", *(arm.arm for arm in known)], rows, note=note)
