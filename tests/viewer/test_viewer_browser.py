@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +27,7 @@ pytestmark = [
     pytest.mark.skipif(chromium() is None, reason="no chromium: apt-get install chromium"),
 ]
 
+FIREFOX = shutil.which("firefox-esr") or shutil.which("firefox")
 READY = "() => !!(window.app && app.trace && !app.isLoadingTrace)"
 TRACKS = "() => app.trace.workspace.flatTracks.map(track => track.name)"
 WINDOW = """() => {
@@ -167,3 +171,18 @@ def other_origin(root: str) -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}/"
         server.shutdown()
+
+
+@pytest.mark.skipif(FIREFOX is None, reason="no Firefox: apt-get install firefox-esr")
+def test_firefox_gets_everything_too(tmp_path: Path) -> None:
+    """The server ends by itself while Firefox is still open: its page has the trace and all files."""
+    site, _ = traced_site(tmp_path)
+    with Viewer(site, grace_s=0.1) as viewer:
+        command = [str(FIREFOX), "--headless", "--no-remote", "--profile", str(tmp_path), viewer.url]
+        with subprocess.Popen(command, env=os.environ | {"HOME": str(tmp_path)}, stderr=subprocess.DEVNULL) as firefox:
+            done = threading.Thread(target=viewer.wait, daemon=True)
+            done.start()
+            done.join(LOADING_S)
+            assert firefox.poll() is None
+            firefox.terminate()
+        assert not done.is_alive()
