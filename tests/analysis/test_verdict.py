@@ -7,7 +7,7 @@ from builders import build_run, make_manifest
 from tracekit.analysis import build_timeline, summarize
 from tracekit.analysis.advice import next_steps
 from tracekit.analysis.verdict import verdict
-from tracekit.model import ColdWarm, DeviceInfo, ModuleRow, OffloadInfo, StepRow, Summary
+from tracekit.model import ColdWarm, DeviceInfo, ModuleRow, OffloadInfo, PhaseRow, StepRow, Summary
 from tracekit.units import GIB
 
 MS = 1_000_000
@@ -137,6 +137,18 @@ def test_set_up_is_named_where_it_is_longer_than_step_1():
     assert "Set-up" not in verdict(summary(*COPYING, setup_ns=399 * MS))
 
 
+def test_set_up_is_where_the_cold_cost_is_when_the_weights_were_copied_there():
+    setup = PhaseRow(
+        run_index=0, phase="setup", wall_ns=900 * MS, copy_count=1, h2d_bytes=GIB, d2h_bytes=0, h2d_ns=500 * MS,
+        copy_ns=500 * MS, exposed_copy_ns=500 * MS, compute_ns=0, rest_ns=400 * MS, tracekit_ns=0,
+    )  # fmt: skip
+    assert "Set-up took 900 ms: 1.07 GB of weights went to the device there (500 ms of copying), so that" in verdict(
+        summary(*COPYING, phases=[setup], setup_ns=900 * MS)
+    )
+    pinned = summary(*COPYING, setup_ns=900 * MS, h2d_bytes_by_memory={"pinned": 10**9})
+    assert "copies come from page-locked memory, and what filling it cost is there" in verdict(pinned)
+
+
 def test_tracekits_own_work_is_named_where_it_shows():
     assert "tracekit's own work took 8% of it." in verdict(summary(COLD, step(1, 60, 11, 29, own=8)))
     assert "own work" not in verdict(summary(COLD, step(1, 60, 11, 29, own=2)))
@@ -244,4 +256,7 @@ def test_a_built_run_says_what_was_built():
         "Step 1 took 15.6 ms, 4.5 times the median of 3 warm steps (3.51 ms). It spent 12.0 ms more on "
         "disk reads (18.2 MB of 24.3 MB came from disk). Set-up took 1.20 s."
     ) in built.verdict
-    assert built.next_steps
+    assert built.next_steps[0] == (
+        "Disk reads took 12.0 ms of step 1; with the files in the page cache: "
+        "tracekit profile synthetic:flux-tiny --page-cache cached"
+    )
