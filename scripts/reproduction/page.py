@@ -68,7 +68,7 @@ def _head(results: Results) -> Iterator[str]:
     created = min(experiment.created for experiment in results.parts.values())
     yield (
         f"Device: {known.device_name}{', emulated' if known.emulated else ''}. Workload: {known.workload}. "
-        f"{finished} of {len(results.runs())} arms are measured, from {created[:10]} on, each in a fresh process."
+        f"{finished} of {len(results.runs())} arms are measured, from {created[:10]} on, each in a process of its own."
     )
 
 

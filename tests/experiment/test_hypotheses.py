@@ -123,9 +123,9 @@ def test_the_verdict_names_what_it_is_and_what_it_is_not() -> None:
         "mapped": [(3.99, 4.0), (4.2, 4.0), (4.41, 4.0)],
     }
     text = summarize_experiment(make_experiment(times)).verdict
-    assert text.startswith("Step 1 takes 10.2 s more than a warm step")
-    assert "By experiment it is OS paging (10.0 s, 98% of the difference)." in text
-    assert "It is not page mapping" in text
+    assert text.startswith("With weights in mmapped files, on disk alone, step 1 takes 10.2 s more than a warm step.")
+    assert "Causes of its time, by experiment: OS paging (10.0 s, 98% of the excess)." in text
+    assert "Refuted: page mapping" in text
 
 
 def test_the_arms_have_their_causes_in_medians() -> None:

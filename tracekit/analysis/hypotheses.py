@@ -149,15 +149,15 @@ def _verdict_text(experiment: Experiment, rows: list[HypothesisRow], excess: flo
     sentences = []
     if excess is not None:
         arm = next(arm for arm in experiment.plan.arms if arm.name == experiment.plan.baseline)
-        sentences.append(f"Step 1 takes {format_duration(excess)} more than a warm step ({arm.doc}).")
+        sentences.append(f"With {arm.doc}, step 1 takes {format_duration(excess)} more than a warm step.")
     for verdict, words in (
-        (Verdict.SUPPORTED, "By experiment it is"),
-        (Verdict.REFUTED, "It is not"),
-        (Verdict.CANNOT_TELL, "Cannot be told here:"),
+        (Verdict.SUPPORTED, "Causes of its time, by experiment"),
+        (Verdict.REFUTED, "Refuted"),
+        (Verdict.CANNOT_TELL, "Cannot be told here"),
     ):
         named = [_named(row) for row in rows if row.verdict == verdict]
         if named:
-            sentences.append(f"{words} {', '.join(named)}.")
+            sentences.append(f"{words}: {', '.join(named)}.")
     return " ".join(sentences)
 
 
@@ -165,7 +165,7 @@ def _named(row: HypothesisRow) -> str:
     mean = row.effects[0].mean_ns
     if mean is None or row.verdict == Verdict.CANNOT_TELL:
         return row.hypothesis
-    share = "" if row.excess_share is None else f", {row.excess_share:.0%} of the difference"
+    share = "" if row.excess_share is None else f", {row.excess_share:.0%} of the excess"
     return f"{row.hypothesis} ({format_duration(mean)}{share})"
 
 
