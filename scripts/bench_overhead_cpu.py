@@ -78,7 +78,8 @@ def nothing(_pipeline: Any, _folder: Path) -> Iterator[None]:
 
 
 def with_tracekit(pipeline: Any, folder: Path) -> AbstractContextManager[object]:
-    return tracekit.profile(pipeline, output=folder / "run")
+    # What it measures of the machine beforehand takes seconds by design, and is no cost of recording.
+    return tracekit.profile(pipeline, output=folder / "run", calibration=False)
 
 
 @contextlib.contextmanager

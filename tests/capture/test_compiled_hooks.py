@@ -20,6 +20,7 @@ from torch import nn
 from tracekit.capture import native
 from tracekit.capture.hooks import VARIABLE, make_hooks
 from tracekit.capture.patches import Patches
+from tracekit.capture.registry import Entries, ModuleEntry
 from tracekit.errors import UsageError
 from tracekit.model import COPIES, NONE, SPANS
 from tracekit.runfolder import RunWriter, read_run
@@ -142,6 +143,19 @@ def test_calls_leave_no_references_behind(made) -> None:
     after = [sys.getrefcount(one) for one in counted]
     assert after[:2] == before[:2]
     assert after[2] - before[2] <= 1
+
+
+def test_an_entry_that_changes_or_goes_is_seen_at_once(made, writer: RunWriter) -> None:
+    entries, module = Entries(), nn.Identity()
+    entries.changed = made.forget_modules
+    call = made.forward(nn.Module.__call__, entries)
+    for note in ("first", "second"):
+        entries[id(module)] = ModuleEntry(0, 0, writer.intern(note), "net")
+        call(module, 1)
+        call(module, 1)
+    entries.forget(id(module))
+    call(module, 1)
+    assert list(spans_of(writer).note) == ["first", "first", "second", "second"]
 
 
 def test_failures_and_copies_leave_no_references_behind(recording) -> None:

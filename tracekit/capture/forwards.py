@@ -21,5 +21,6 @@ def install_forwards(patches: Patches, recorder: Recorder, registry: ModuleRegis
     """Patch module calls, and the replay of CUDA graphs."""
     hooks, intern = recorder.hooks, recorder.intern
     replay = recorder.kind_id(SpanKind.FORWARD), intern("CUDAGraph.replay"), intern(GRAPH)
+    registry.entries.changed = hooks.forget_modules
     patches.wrap(nn.Module, "__call__", lambda original: hooks.forward(original, registry.entries))
     patches.wrap(torch.cuda.CUDAGraph, "replay", lambda original: hooks.timed(original, *replay))

@@ -52,6 +52,9 @@ class Hooks(Protocol):
     def events_so_far(self) -> int:
         """How many spans and copies there have been."""
 
+    def forget_modules(self) -> None:
+        """The entries given to `forward` have changed: what was found there before does not count."""
+
     def forward(self, original: Wrapped, entries: MutableMapping[int, Any], /) -> Wrapped:
         """Stand in for ``nn.Module.__call__``: a forward span for every registered module."""
 

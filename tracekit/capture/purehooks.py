@@ -98,6 +98,9 @@ class PythonHooks:
         """About how many spans and copies there have been; each question counts as two."""
         return self._next_span() + self.next_copy()
 
+    def forget_modules(self) -> None:
+        """Nothing is kept of the entries."""
+
     def open(self, fqn: int) -> Frame:
         """Open a span."""
         thread: Any = self._local.thread

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -28,6 +28,21 @@ class ModuleEntry(NamedTuple):
     component: str
 
 
+class Entries(dict[int, ModuleEntry]):
+    """Modules' entries by their ids. `changed` is called when one is set or removed: the hooks keep what they found."""
+
+    changed: Callable[[], None] = staticmethod(lambda: None)
+
+    def __setitem__(self, key: int, entry: ModuleEntry) -> None:
+        super().__setitem__(key, entry)
+        self.changed()
+
+    def forget(self, key: int) -> None:
+        """Remove one, if it is there."""
+        self.pop(key, None)
+        self.changed()
+
+
 @dataclass(frozen=True, slots=True)
 class Weight:
     """A parameter or buffer where it is held: `tensor` is its host or device copy, or None when it cannot be told."""
@@ -44,7 +59,7 @@ class ModuleRegistry:
     def __init__(self, sink: Sink, memory: HostMemoryMap) -> None:
         self._sink = sink
         self._memory = memory
-        self.entries: dict[int, ModuleEntry] = {}
+        self.entries = Entries()
         # By id of a Parameter or buffer, and by a weight's address on the host: each with the tensor that it was true
         # of, since both numbers are used again when that is gone.
         self._labels: dict[int, tuple[weakref.ref[torch.Tensor], Label]] = {}
@@ -123,7 +138,7 @@ class ModuleRegistry:
         self.entries[key] = self.entries[key]._replace(note=self._sink.intern(_note(module)))
 
     def _forget(self, key: int) -> None:
-        self.entries.pop(key, None)
+        self.entries.forget(key)
         self._modules.pop(key, None)
 
     def _remember_weight(self, fqn: str, module: nn.Module, component: str, weight: Weight) -> None:

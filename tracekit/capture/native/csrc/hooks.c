@@ -39,6 +39,23 @@ fqn_of(Hook *hook, PyObject *module)
     return entry == NULL ? hook->core->empty : entry_id(entry, 1);
 }
 
+/* The module's place among the known ones, filled in; NULL when it is not registered, or with an exception set. */
+static inline KnownModule *
+known_module(Hook *hook, PyObject *module)
+{
+    Core *core = hook->core;
+    uintptr_t address = (uintptr_t)module >> 4; /* objects are 16 bytes apart at least */
+    KnownModule *known = &core->known[(address ^ (address >> 12)) % KNOWN_MODULES];
+    if (known->module == module && known->generation == core->generation)
+        return known;
+    PyObject *entry = entry_of(hook->entries, module);
+    if (entry == NULL)
+        return NULL;
+    *known = (KnownModule){module, core->generation, entry_id(entry, 0), entry_id(entry, 1), entry_id(entry, 2),
+                           PyTuple_GET_ITEM(entry, 3)};
+    return known;
+}
+
 /* Ends a call: what close does must not hide the exception that the profiled code raised. */
 #define CLOSING(result, close)                                                                                         \
     do {                                                                                                               \
@@ -58,29 +75,26 @@ forward_call(PyObject *op, PyObject *const *args, size_t nargsf, PyObject *kwnam
 {
     Hook *hook = (Hook *)op;
     Core *core = hook->core;
-    PyObject *entry = PyVectorcall_NARGS(nargsf) ? entry_of(hook->entries, args[0]) : NULL;
-    if (entry == NULL)
+    KnownModule *known = PyVectorcall_NARGS(nargsf) ? known_module(hook, args[0]) : NULL;
+    if (known == NULL)
         return PyErr_Occurred() ? NULL : call_original(hook, args, nargsf, kwnames);
-    Interned name = entry_id(entry, 0), fqn = entry_id(entry, 1), note = entry_id(entry, 2);
-    PyObject *component = Py_NewRef(PyTuple_GET_ITEM(entry, 3));
+    KnownModule module = *known; /* what runs meanwhile may take its place */
     Thread *thread = current_thread(core);
-    if (thread == NULL) {
-        Py_DECREF(component);
+    if (thread == NULL)
         return NULL;
-    }
     /* The display shows the outermost module, alone or right under its run. */
-    if (thread->depth == 0 || thread->frames[thread->depth - 1].parent_id == NONE)
-        Py_SETREF(core->component, component);
-    else
-        Py_DECREF(component);
-    Py_ssize_t depth = open_span(core, thread, fqn, true);
+    if (thread->depth == 0 || thread->frames[thread->depth - 1].parent_id == NONE) {
+        Py_INCREF(module.component);
+        Py_SETREF(core->component, module.component);
+    }
+    Py_ssize_t depth = open_span(core, thread, module.fqn, true);
     if (depth < 0)
         return NULL;
     PyObject *result = call_original(hook, args, nargsf, kwnames);
     int64_t end_ns = thread->frames[depth].end_ns;
     if (end_ns == 0)
         end_ns = now_ns();
-    CLOSING(result, close_span(core, thread, depth, core->forward, name, note, end_ns));
+    CLOSING(result, close_span(core, thread, depth, core->forward, module.name, module.note, end_ns));
     return result;
 }
 

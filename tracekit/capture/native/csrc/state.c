@@ -128,12 +128,18 @@ core_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
     if (self == NULL)
         return NULL;
     self->serial = ++serials;
+    self->generation = 1;
+    self->known = PyMem_Calloc(KNOWN_MODULES, sizeof(KnownModule));
     self->local = Py_NewRef(local);
     self->threads = PyList_New(0);
     self->component = PyUnicode_FromString("");
     self->sample_memory = Py_NewRef(Py_None);
     self->forward = forward;
     self->empty = empty;
+    if (self->known == NULL) {
+        Py_DECREF(self);
+        return PyErr_NoMemory();
+    }
     if (self->threads == NULL || self->component == NULL || rows_from(&self->spans, spans, span_format) < 0) {
         Py_DECREF(self);
         return NULL;
@@ -173,6 +179,7 @@ core_dealloc(PyObject *self)
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     core_clear(self);
+    PyMem_Free(((Core *)self)->known);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -248,6 +255,13 @@ core_events_so_far(PyObject *op, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
+core_forget_modules(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    ((Core *)op)->generation++;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 core_copies(PyObject *Py_UNUSED(op), PyObject *args)
 {
     return PyObject_Call((PyObject *)Copies_Type, args, NULL);
@@ -260,6 +274,7 @@ static PyMethodDef core_methods[] = {
     {"close_move", core_close_move, METH_VARARGS, "Close it (its place, kind, name)."},
     {"next_copy", core_next_copy, METH_NOARGS, "A new copy's id."},
     {"events_so_far", core_events_so_far, METH_NOARGS, "How many spans and copies there have been."},
+    {"forget_modules", core_forget_modules, METH_NOARGS, "The entries have changed: look modules up anew."},
     {"forward", forward_hook, METH_VARARGS, "Stand in for nn.Module.__call__ (original, entries)."},
     {"timed", timed_hook, METH_VARARGS, "A span around each call (original, kind, name, note)."},
     {"move", move_hook, METH_VARARGS, "Stand in for a hook's pre_forward or post_forward."},
