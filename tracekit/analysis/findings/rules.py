@@ -48,8 +48,9 @@ def cache_clearing(case: Case) -> Finding | None:
     clears = spans[(spans["kind"] == SpanKind.EMPTY_CACHE) & (spans["step_index"] >= 0)]
     if clears.empty:
         return None
-    costs = case.predictor.evidence.hooks
-    step = sum(costs.clearing.values()) + sum(copies.allocation.values())
+    clearing, allocation = case.predictor.evidence.hooks.clearing, copies.allocation
+    step = sum(took for fqn, took in clearing.items() if _in_loop(case, fqn))
+    step += sum(took for (fqn, _), took in allocation.items() if _in_loop(case, fqn))
     whole = round(step * case.steps)
     low, high = case.predictor.evidence.work_band
     return case.measured(
@@ -197,6 +198,10 @@ RULES: tuple[Rule, ...] = (
     idle_device_memory,
     larger_dtype,
 )
+
+
+def _in_loop(case: Case, fqn: str) -> bool:
+    return fqn.partition(".")[0] in case.summary.denoisers
 
 
 def _quantized(case: Case) -> str:

@@ -22,9 +22,9 @@ Pieces = dict[str, list[tuple[float, float]]]
 class HookCosts:
     """Means over warm calls (else over all), in ns, by the module whose hook it is.
 
-    `onload` is an onload's host time without its copies and without clearing the allocator's cache (`clearing`);
-    `tensors` how many copies it made. `base_ns` and `tensor_ns` split an onload's: what every hook costs, and what each
-    weight adds, from a straight line through the modules.
+    `onload` is an onload's host time without its copies and without clearing the allocator's cache (`clearing`, an
+    offload's included); `tensors` how many copies it made. `base_ns` and `tensor_ns` split an onload's: what every hook
+    costs, and what each weight adds, from a straight line through the modules.
     """
 
     onload: dict[str, float] = field(default_factory=dict)
@@ -42,8 +42,11 @@ class HookCosts:
         costs = cls()
         onloads, clearing = _pieces(timeline, activity, SpanKind.ONLOAD)
         costs.onload = {fqn: _warm_mean(times) for fqn, times in onloads.items()}
-        costs.clearing = {fqn: _warm_mean(times) for fqn, times in clearing.items()}
-        offloads, _ = _pieces(timeline, activity, SpanKind.OFFLOAD)
+        offloads, clearing_after = _pieces(timeline, activity, SpanKind.OFFLOAD)
+        costs.clearing = {
+            fqn: _warm_mean(clearing.get(fqn, [])) + _warm_mean(clearing_after.get(fqn, []))
+            for fqn in clearing.keys() | clearing_after.keys()
+        }
         costs.offload = {fqn: _warm_mean(times) for fqn, times in offloads.items()}
         costs.least_offload_ns = min((took for times in offloads.values() for _, took in times), default=0.0)
         costs.tensors = _copies_an_onload(timeline)
@@ -99,7 +102,7 @@ def _both(one: Coverage, other: Coverage, start: Times, end: Times) -> Times:
 
 
 def _warm_mean(times: list[tuple[float, float]]) -> float:
-    return fmean([took for is_warm, took in times if is_warm] or [took for _, took in times])
+    return fmean([took for is_warm, took in times if is_warm] or [took for _, took in times] or [0.0])
 
 
 def _copies_an_onload(timeline: Timeline) -> dict[str, int]:
