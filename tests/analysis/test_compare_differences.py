@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracekit.analysis.compare.differences import Welch, difference, discoveries
+from tracekit.analysis.compare.differences import Welch, difference, discoveries, independent
 from tracekit.analysis.compare.drift import drift
 from tracekit.model.compare import Outcome
 
@@ -41,7 +41,7 @@ def test_the_same_samples_do_not_differ(samples: list[float]) -> None:
 
 def test_welch_by_hand() -> None:
     """Means 2 and 5, variances 1 and 20/3: a squared error of 1/3 + 5/3, and 4 / ((1/3)²/2 + (5/3)²/3) freedom."""
-    welch = Welch.of([1, 2, 3], [2, 4, 6, 8])
+    welch = Welch.of([1, 2, 3], [2, 8, 4, 6])
     assert welch is not None
     assert (welch.difference, welch.error) == (3, pytest.approx(2**0.5))
     assert welch.freedom == pytest.approx(4 / (1 / 18 + 25 / 27))
@@ -58,6 +58,26 @@ def test_noise_is_rarely_taken_for_a_difference(count: int) -> None:
     outcomes = [difference("x", *pair) for pair in pairs.tolist()]
     flagged = sum(found is not None and found.outcome is not Outcome.NOISE for found in outcomes) / len(outcomes)
     assert flagged <= 0.065
+
+
+def test_steps_that_are_like_their_neighbours_count_for_fewer() -> None:
+    assert independent([2, 8, 4, 6]) == 4
+    # Deviations -3 -1 1 3: at lag 1 they correlate by 5/20.
+    assert independent([2, 4, 6, 8]) == pytest.approx(4 * 0.75 / 1.25)
+    assert independent(list(range(100))) == 2
+    assert independent([5, 5, 5, 5, 5]) == 5
+    assert independent([1, 2, 3]) == 3
+
+
+def test_drifting_noise_is_rarely_taken_for_a_difference() -> None:
+    """Steps that remember half of the one before: taken for independent, 24% of the pairs would be flagged."""
+    random = np.random.default_rng(3)
+    noise = random.standard_normal((1000, 2, 20))
+    for at in range(1, 20):
+        noise[:, :, at] = 0.5 * noise[:, :, at - 1] + 0.75**0.5 * noise[:, :, at]
+    outcomes = [difference("x", *pair) for pair in (1e9 + 5e7 * noise).tolist()]
+    flagged = sum(found is not None and found.outcome is not Outcome.NOISE for found in outcomes) / len(outcomes)
+    assert flagged < 0.1
 
 
 def test_a_real_difference_is_found() -> None:

@@ -26,8 +26,9 @@ class SampleUnit(StrEnum):
 class Difference(msgspec.Struct, kw_only=True, frozen=True):
     """One quantity on both sides: means over the samples, and `other` less `base`. ns, or bytes where so named.
 
-    `low` and `high` bound the difference of the means with 95% confidence (Welch's t interval, which takes samples for
-    independent); None where a side has fewer than two samples. Exchanging the sides turns every sign.
+    `low` and `high` bound the difference of the means with 95% confidence (Welch's t interval; samples that are like
+    their neighbours count for fewer); None where a side has fewer than two samples. Exchanging the sides turns every
+    sign.
     """
 
     name: str

@@ -183,7 +183,7 @@ def _caveats(manifests: Sequence[Sequence[Manifest]], by_cause: bool, *sides: _S
                 share = drift(run.walls)
                 if share is not None:
                     found.append(
-                        f"warm steps of {name} drift by {share:+.1%} from first to last: intervals are too narrow"
+                        f"warm steps of {name} drift by {share:+.1%} from first to last: the intervals are wider for it"
                     )
     if not by_cause:
         found.append("a side has no causes, for want of the device's record: steps are divided without them")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -11,11 +12,12 @@ from tracekit.analysis.studentt import quantile, two_sided
 from tracekit.model.compare import Difference, Outcome
 
 CONFIDENCE = 0.95
+_FEWEST_FOR_LAG = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Welch:
-    """The difference of two means of independent samples whose variances may differ (Welch 1947)."""
+    """The difference of two means whose variances may differ (Welch 1947), samples in the order of their time."""
 
     difference: float
     error: float
@@ -27,11 +29,11 @@ class Welch:
         """`other` less `base`; None where a side has fewer than two samples."""
         if min(len(base), len(other)) < 2:
             return None
-        parts = [statistics.variance(side) / len(side) for side in (base, other)]
+        counts = [independent(side) for side in (base, other)]
+        parts = [statistics.variance(side) / count for side, count in zip((base, other), counts, strict=True)]
         variance = sum(parts)
         difference = statistics.fmean(other) - statistics.fmean(base)
-        weights = zip(parts, (base, other), strict=True)
-        spread = sum(part**2 / (len(side) - 1) for part, side in weights)
+        spread = sum(part**2 / (count - 1) for part, count in zip(parts, counts, strict=True))
         return cls(difference, math.sqrt(variance), variance**2 / spread if spread else math.inf)
 
     def reach(self) -> float:
@@ -43,6 +45,22 @@ class Welch:
         if not self.error:
             return float(self.difference == 0)
         return two_sided(self.difference / self.error, self.freedom)
+
+
+def independent(samples: Sequence[float]) -> float:
+    """How many independent samples these are worth: steps drift, so that neighbours are alike and tell less.
+
+    From their autocorrelation at lag 1, ``n (1 - r) / (1 + r)``, two at least; all of them where it is not positive, or
+    where they are too few to tell.
+    """
+    count = len(samples)
+    mean = statistics.fmean(samples)
+    rest = [value - mean for value in samples]
+    squares = math.fsum(value**2 for value in rest)
+    if count < _FEWEST_FOR_LAG or not squares:
+        return count
+    lag = math.fsum(a * b for a, b in itertools.pairwise(rest)) / squares
+    return max(2.0, count * (1 - lag) / (1 + lag)) if lag > 0 else count
 
 
 def difference(name: str, base: Sequence[float], other: Sequence[float]) -> Difference | None:
