@@ -37,6 +37,8 @@ def imported(*arguments: str, **environment: str) -> set[str]:
         ("profile", "--help"),
         ("show", "--help"),
         ("export", "--help"),
+        ("experiment", "--help"),
+        ("experiment", "paging", "--help"),
         ("open", "--help"),
         ("compare", "--help"),
         ("checkpoint", "--help"),
