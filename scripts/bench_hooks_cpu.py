@@ -97,12 +97,12 @@ def workload(device: str) -> tuple[nn.Module, list[Case]]:
     cpu_offload(root["linear"], device)
     x = torch.rand(1, 16)
     nothing, linear, dtype, remote = root["nothing"], root["linear"], x.dtype, x.to(device)
-    on_device = torch.device(device)
+    on_device, number = torch.device(device), x[0, 0]
     return root, [
         Case("forward", lambda: nothing(x)),
         Case("Tensor.to a dtype", lambda: x.to(dtype)),
         Case("Tensor.to where it is", lambda: remote.to(on_device)),
-        Case("Tensor.item on the host", x[0, 0].item),
+        Case("Tensor.item on the host", lambda: number.item()),
         Case("Tensor.to the device: a copy", lambda: x.to(on_device)),
         Case("a weight of an offloaded Linear: forward, onload, copy, offload", lambda: linear(remote), per=2),
     ]
