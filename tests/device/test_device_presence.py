@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tracekit.device.choice import DeviceChoice
-from tracekit.device.presence import device_in_use, has_nvidia_driver
+from tracekit.device.presence import device_in_use, has_nvidia_driver, is_cuda_lost
 
 needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="about machines without a GPU")
 
@@ -30,3 +30,7 @@ def test_no_device_is_in_use_before() -> None:
         subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout
         == "None\n"
     )
+
+
+def test_a_process_that_was_not_forked_has_lost_nothing() -> None:
+    assert not is_cuda_lost()

@@ -17,6 +17,14 @@ def has_nvidia_driver() -> bool:
     return any(path.exists() for path in _NVIDIA_DRIVER)
 
 
+def is_cuda_lost() -> bool:
+    """Whether this process was forked from one that had used CUDA, so that it cannot.
+
+    torch tells it under a private name alone; where a build without CUDA lacks it, torch's own stand-in says False.
+    """
+    return bool(torch.cuda._is_in_bad_fork())
+
+
 def device_in_use() -> DeviceChoice | None:
     """The device of this process: CUDA where there is one, else the emulated device if it is loaded, else none."""
     if torch.cuda.is_available():

@@ -11,35 +11,48 @@ from pathlib import Path
 
 import msgspec
 
+from tracekit.experiment.template import Template
 from tracekit.model.experiment import ArmRun, Outcome
 from tracekit.model.summary import Summary
+from tracekit.workload.pipeline import find_folder
 
 GRACE_S = 10
 """How long an interrupted child may take to close its run folder."""
 
 
-def run_arm(turn: ArmRun, words: Sequence[str], folder: Path, launcher: Sequence[str] = ()) -> ArmRun:
+def run_arm(
+    turn: ArmRun,
+    words: Sequence[str],
+    folder: Path,
+    launcher: Sequence[str] = (),
+    template: Template | None = None,
+) -> ArmRun:
     """``tracekit profile WORDS`` into `folder`, its stderr into the log beside it; the turn as it ended.
 
-    A run folder that an interrupted call left there is replaced. `launcher` is a command that runs the one after it,
-    such as one that limits its memory. When this process is interrupted, the child is ended first.
+    A run folder that an interrupted call left there is replaced. When this process is interrupted, the child is ended
+    first.
+
+    Args:
+        turn: Whose run it is.
+        words: A pipeline and the options of ``tracekit profile``.
+        folder: The run folder to make.
+        launcher: A command that runs the one after it, such as one that limits its memory.
+        template: Forks the child, where that works and there is no launcher; else it is started anew.
     """
-    log = folder.with_suffix(".log")
+    log, answer = folder.with_suffix(".log"), folder.with_suffix(".out")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    profile = [sys.executable, "-m", "tracekit", "profile", *words]
-    command = [*launcher, *profile, "--output", str(folder), "--force", "--no-trace", "--no-report", "--json"]
+    profile = ["profile", *words, "--output", str(folder), "--force", "--no-trace", "--no-report", "--json"]
     start = time.monotonic_ns()
-    with log.open("w") as stderr:
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr)
-        try:
-            out, _ = child.communicate()
-        except BaseException:
-            _end(child)
-            raise
+    try:
+        code = template.run(profile, find_folder(words[0]), answer, log) if template and not launcher else None
+        if code is None:
+            code = _started([*launcher, sys.executable, "-m", "tracekit", *profile], answer, log)
+        summary = _summary(answer.read_bytes())
+    finally:
+        answer.unlink(missing_ok=True)
     ended = ArmRun(block=turn.block, arm=turn.arm, wall_ns=time.monotonic_ns() - start)
-    summary = _summary(out)
-    if child.returncode or summary is None or not summary.complete:
-        ended.outcome, ended.reason = Outcome.FAILED, _why_failed(child.returncode, summary, log)
+    if code or summary is None or not summary.complete:
+        ended.outcome, ended.reason = Outcome.FAILED, _why_failed(code, summary, log)
     elif not summary.conditions.established:
         ended.outcome, ended.reason = Outcome.VOID, summary.conditions.reason
     else:
@@ -52,6 +65,20 @@ def small(summary: Summary) -> Summary:
     """The summary without its modules, and with the components' transfers alone: what an experiment keeps."""
     components = [row for row in summary.transfers if not row.parameter and "." not in row.fqn]
     return msgspec.structs.replace(summary, modules=[], transfers=components)
+
+
+def _started(command: Sequence[str], answer: Path, log: Path) -> int:
+    """Run a command to its end."""
+    with answer.open("wb") as stdout, log.open("wb") as stderr:
+        # A session of its own: Ctrl-C comes to it through us alone, and once.
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True
+        )
+        try:
+            return child.wait()
+        except BaseException:
+            _end(child)
+            raise
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

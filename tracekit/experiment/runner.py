@@ -13,6 +13,7 @@ import msgspec
 import tracekit
 from tracekit.errors import UsageError
 from tracekit.experiment.process import run_arm
+from tracekit.experiment.template import Template
 from tracekit.model.experiment import EXPERIMENT_NAME, ArmRun, Experiment, Outcome, Plan, TurnProgress
 from tracekit.render.files import write_file
 from tracekit.runfolder.experiments import is_experiment, read_experiment
@@ -54,16 +55,18 @@ def run_experiment(
     find_folder(plan.workload)  # refused, or written, once and before the first arm
     options = {arm.name: arm.options for arm in plan.arms}
     save(experiment, folder)
-    for index, run in enumerate(experiment.runs):
-        if run.outcome == Outcome.DONE:
-            continue
-        if deadline is not None and clock() + (expected_ns(experiment.runs, [run]) or 0) > deadline:
-            break
-        _tell(on_turn, experiment, index, run)
-        words = [plan.workload, *plan.options, *options[run.arm]]
-        experiment.runs[index] = run_arm(run, words, folder / f"block-{run.block}" / run.arm, launcher)
-        save(experiment, folder)
-        _tell(on_turn, experiment, index, None)
+    with Template() as template:
+        for index, run in enumerate(experiment.runs):
+            if run.outcome == Outcome.DONE:
+                continue
+            if deadline is not None and clock() + (expected_ns(experiment.runs, [run]) or 0) > deadline:
+                break
+            _tell(on_turn, experiment, index, run)
+            words = [plan.workload, *plan.options, *options[run.arm]]
+            target = folder / f"block-{run.block}" / run.arm
+            experiment.runs[index] = run_arm(run, words, target, launcher, template)
+            save(experiment, folder)
+            _tell(on_turn, experiment, index, None)
     return experiment
 
 

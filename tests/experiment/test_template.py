@@ -1,0 +1,60 @@
+"""Arms are forked from a process that has the libraries: each its own, with its own output and exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tracekit import __version__
+from tracekit.errors import ExitCode
+from tracekit.experiment.template import Template
+
+SLOW = ["--steps", "500"]
+IMPORTED = """
+from pathlib import Path
+from tracekit.cli.template import import_classes
+import_classes(Path({folder!r}))
+import torch
+print(torch.cuda.is_initialized(), hasattr(torch, "emulated"))
+"""
+
+
+def test_each_request_is_a_process_with_its_own_end(checkpoint: Path, tmp_path: Path) -> None:
+    out, err = tmp_path / "out", tmp_path / "err"
+    with Template() as template:
+        assert template.run(["--version"], checkpoint, out, err) == 0
+        assert out.read_text() == f"tracekit, version {__version__}\n"
+        assert template.run(["show", str(tmp_path / "nothing")], checkpoint, out, err) == ExitCode.USAGE
+        assert out.read_text() == ""
+        assert "tracekit: " in err.read_text()
+
+
+def test_an_interrupted_fork_closes_its_run_folder(checkpoint: Path, tmp_path: Path) -> None:
+    out, err, folder = tmp_path / "out", tmp_path / "err", tmp_path / "run"
+
+    def interrupt_when_recording() -> None:
+        while not list(folder.glob("spans*")):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    words = ["profile", str(checkpoint), "--offload", "sequential", *SLOW, "--output", str(folder), "--no-calibration"]
+    watcher = threading.Thread(target=interrupt_when_recording, daemon=True)
+    watcher.start()
+    with Template() as template, pytest.raises(KeyboardInterrupt):
+        template.run(words, checkpoint, out, err)
+    watcher.join()
+    assert "interrupted" in err.read_text().lower()
+    assert (folder / "manifest.json").exists()
+
+
+def test_the_template_touches_no_device(checkpoint: Path) -> None:
+    code = IMPORTED.format(folder=str(checkpoint))
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["False", "False"]
