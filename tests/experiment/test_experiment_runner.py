@@ -237,3 +237,8 @@ def test_wrong_input_is_one_line(
     assert len(lines) == 1
     assert word in lines[0]
     assert not (folder / "experiment.json").exists()
+
+
+def test_without_an_experiments_name_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["experiment"]) == 0
+    assert "paging" in capsys.readouterr().out

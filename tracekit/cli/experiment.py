@@ -30,9 +30,12 @@ class PagingCommand(SectionedCommand):
                 formatter.write_dl(rows)
 
 
-@click.group("experiment")
-def command() -> None:
+@click.group("experiment", invoke_without_command=True)
+@click.pass_context
+def command(ctx: click.Context) -> None:
     """Change one thing at a time, and say what causes a slow first step."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 @command.command(EXPERIMENT, cls=PagingCommand)
