@@ -28,8 +28,6 @@ def base_options(manifest: Manifest) -> list[str]:
     """
     if manifest.offload.mode == "script":
         raise UsageError("a script sets up its own offloading, so tracekit cannot verify a plan of its run")
-    if not manifest.command or "profile" not in manifest.command:
-        raise UsageError("this run was not made by tracekit profile, so its pipeline cannot be called again")
     find_folder(manifest.workload)
     words = [manifest.workload, "--device", manifest.device.torch_device or "auto"]
     for key, value in manifest.call.items():

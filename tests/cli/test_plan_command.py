@@ -1,0 +1,91 @@
+"""``tracekit plan`` on a real run: what it prints, keeps and refuses, and a plan that is verified by running it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tracekit.api import load
+from tracekit.api.plan import saved_plan
+from tracekit.cli.main import main
+from tracekit.errors import ExitCode
+from tracekit.model.plan import OffloadPlan
+
+PROFILE = ("profile", "synthetic:flux-tiny", "--steps", "3", "--height", "32", "--width", "32", "--device", "emulated")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("plan") / "run"
+    assert main([*PROFILE, "--no-trace", "--output", str(folder)]) == ExitCode.OK
+    return folder
+
+
+def test_a_plan_is_printed_within_80_columns_and_kept(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", str(run), "--vram", "64MiB", "--steps", "4,10"]) == ExitCode.OK
+    printed = capsys.readouterr().out
+    before_code, _, code = printed.partition("to paste:")
+    assert max(map(len, before_code.splitlines())) <= 80
+    compile(code, "<pasted>", "exec")
+    assert "resident: does not fit" in " ".join(before_code.split())
+    plan = saved_plan(load(run))
+    assert plan is not None
+    assert set(plan.best) == {4, 10}
+    assert {row.configuration.mode for row in plan.rows} == {"sequential", "partial", "model", "group", "resident"}
+
+
+def test_json_is_the_plan_and_nothing_else(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", str(run), "--json", "--ram", "1GiB"]) == ExitCode.OK
+    plan = msgspec.json.decode(capsys.readouterr().out, type=OffloadPlan)
+    assert plan.ram_bytes == 2**30
+    assert plan.steps == [4, 10, 28, 50]
+
+
+def test_one_configurations_code_is_printed_alone(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", str(run), "--code", "model"]) == ExitCode.OK
+    assert capsys.readouterr().out == 'pipe.enable_model_cpu_offload(device="emulated:0")\n'
+    assert main(["plan", str(run), "--code", "magic"]) == ExitCode.USAGE
+    assert "no configuration 'magic'" in capsys.readouterr().err
+
+
+def test_a_verified_plan_has_measured_beside_predicted(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", str(run), "--vram", "64MiB", "--verify", "1"]) == ExitCode.OK
+    assert "predicted" in capsys.readouterr().out
+    plan = saved_plan(load(run))
+    assert plan is not None
+    quantities = {row.quantity: row for row in plan.verified}
+    assert {"set-up", "step 1", "warm step", "total", "device memory"} == quantities.keys()
+    assert {row.configuration for row in plan.verified} == {plan.best[50]}
+    memory = quantities["device memory"]
+    assert memory.predicted.high >= memory.measured
+    # A folder with a plan in it is still a run folder, which --force replaces.
+    assert main([*PROFILE, "--no-trace", "--force", "--output", str(run)]) == ExitCode.OK
+    assert saved_plan(load(run)) is None
+
+
+def test_what_cannot_be_verified_is_refused_in_one_line(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = json.loads((run / "manifest.json").read_text())
+    for changes, reason in (
+        ({"offload": {"mode": "script", "options": {}}}, "a script sets up its own offloading"),
+        ({"workload": "synthetic:flux-tiniest"}, "synthetic"),
+    ):
+        copy = tmp_path / reason.replace(" ", "-")
+        copy.mkdir()
+        for table in run.iterdir():
+            (copy / table.name).symlink_to(table)
+        (copy / "manifest.json").unlink()
+        (copy / "manifest.json").write_text(json.dumps(manifest | changes))
+        assert main(["plan", str(copy), "--verify", "1"]) == ExitCode.USAGE
+        error = capsys.readouterr().err
+        assert reason in error
+        assert error.count("\n") == 1
+
+
+def test_show_prints_findings(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", str(run)]) == ExitCode.OK
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
