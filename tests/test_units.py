@@ -13,13 +13,17 @@ from hypothesis import strategies as st
 from tracekit.errors import UsageError
 from tracekit.units import (
     GIB,
+    NS_PER_S,
     DurationUnit,
+    MemoryUnit,
     format_bytes,
     format_duration,
     format_memory,
     format_rate,
+    format_share,
     gb_per_s,
     gb_per_s_column,
+    megabytes,
     parse_bytes,
 )
 
@@ -73,3 +77,22 @@ def test_parts_add_up_and_none_is_off_by_a_step(parts: list[int]) -> None:
     assert sum(numbers) == Decimal(total.replace(",", ""))
     for number, part in zip(numbers, parts, strict=True):
         assert abs(number * unit.unit_ns - part) < unit.quantum_ns
+
+
+@given(st.lists(st.integers(0, 10**13), min_size=1, max_size=5))
+def test_quanta_are_what_the_texts_say(parts: list[int]) -> None:
+    unit = DurationUnit.fitting(sum(parts))
+    assert [unit.quanta_text(part) for part in unit.quanta(parts)] == unit.split(parts)[1]
+
+
+def test_axes_have_the_unit_that_they_name() -> None:
+    assert DurationUnit.fitting(2 * NS_PER_S).value(1_500_000_000) == 1.5
+    assert DurationUnit.fitting(NS_PER_S - 1).text(1_234_567) == "1.23"
+    assert MemoryUnit.fitting(GIB) == MemoryUnit("GiB", GIB)
+    assert MemoryUnit.fitting(GIB - 1).value(2**21) == 2
+    assert megabytes(2_500_000) == 2.5
+
+
+@pytest.mark.parametrize(("share", "text"), [(0, "0%"), (0.004, "under 1%"), (0.01, "1%"), (0.605, "60%"), (1, "100%")])
+def test_a_share_that_is_there_is_never_nothing(share: float, text: str) -> None:
+    assert format_share(share) == text

@@ -1,0 +1,83 @@
+"""An experiment's page: verdicts first, each with its seconds and its interval, in a real browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from pages import opened
+from perfetto.browser import chromium
+
+from tracekit.model import Cause
+from tracekit.model.experiment import ArmRow, Effect, ExperimentSummary, HypothesisRow, Verdict, Window
+from tracekit.render.html import render_experiment_page
+
+S = 10**9
+
+
+def effect(mean: int | None, low: int | None, high: int | None, verdict: Verdict) -> Effect:
+    return Effect(
+        window=Window.FIRST, blocks=[0, 1], differences_ns=[mean or 0] * 2, mean_ns=mean, low_ns=low, high_ns=high,
+        method="t", share=None if mean is None else 0.5, verdict=verdict, reason="",
+    )  # fmt: skip
+
+
+def hypothesis(name: str, shown: Effect) -> HypothesisRow:
+    return HypothesisRow(
+        hypothesis=name, claim=f"what {name} says", slow="evicted", fast="cached", effects=[shown], excess_ns=None,
+        excess_share=None, verdict=shown.verdict, reason="the interval lies above zero",
+    )  # fmt: skip
+
+
+def summary(**changes: Any) -> ExperimentSummary:
+    arm = {"doc": "weights on disk", "used": 2, "void": 1, "failed": 0, "planned": 0}
+    fields: dict[str, Any] = {
+        "name": "paging", "workload": "w", "pipeline_class": "FluxPipeline", "mode": "sequential",
+        "device_name": "NVIDIA H100", "emulated": False, "finished": 6, "turns": 8, "verdict": "It is paging.",
+        "baseline": "evicted", "excess_ns": 8 * S,
+        "hypotheses": [
+            hypothesis("page mapping", effect(S, S // 2, 2 * S, Verdict.SUPPORTED)),
+            hypothesis("OS paging", effect(7 * S, 6 * S, 8 * S, Verdict.SUPPORTED)),
+            hypothesis("<b>allocator</b>", effect(0, -S, S, Verdict.REFUTED)),
+            hypothesis("warm-up", effect(None, None, None, Verdict.CANNOT_TELL)),
+        ],
+        "arms": [
+            ArmRow(arm="evicted", first_ns=12 * S, warm_ns=4 * S, first_causes_ns={Cause.DISK: 7 * S}, **arm),
+            ArmRow(arm="<i>pinned</i>", left_out="no page-locked memory", **arm),
+        ],
+        "warnings": ["{{7*7}}"],
+    }  # fmt: skip
+    return ExperimentSummary(**(fields | changes))
+
+
+def test_the_costliest_cause_leads() -> None:
+    page = render_experiment_page(summary())
+    assert '<h1 id="h-verdict">OS paging takes 7.00 s of step 1, page mapping takes 1.00 s</h1>' in page
+    assert "of step 1, 95% interval 6.00 s to 8.00 s" in page
+    assert "2 of 4 causes are shown, 1 refuted, 1 cannot be told" in page
+    assert "<b>allocator" not in page
+    assert "<i>pinned" not in page
+
+
+def test_an_experiment_of_which_nothing_ran_has_a_page() -> None:
+    untold = hypothesis("OS paging", effect(None, None, None, Verdict.CANNOT_TELL))
+    page = render_experiment_page(summary(hypotheses=[untold], arms=[]))
+    assert "No hypothesis is supported by what has been run" in page
+    assert 'class="plot"' not in page
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(chromium() is None, reason="no chromium: apt-get install chromium")
+@pytest.mark.parametrize(("width", "theme"), [(1440, "light"), (420, "dark")])
+def test_it_is_accessible_and_drawn(tmp_path: Path, width: int, theme: str) -> None:
+    file = tmp_path / "report.html"
+    file.write_text(render_experiment_page(summary()), encoding="utf-8")
+    with opened(file, width, theme) as visit:
+        assert visit.console == []
+        assert visit.requests == [file.as_uri()]
+        assert visit.page.locator(".plot .point").count() >= 5
+        assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        found = Axe().run(visit.page).response["violations"]
+        assert [(item["id"], item["nodes"][0]["html"]) for item in found] == []
