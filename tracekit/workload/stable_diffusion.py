@@ -70,6 +70,15 @@ XL_TINY = Recipe(
     dtype="float32",
     call={"height": 128, "width": 128, "num_inference_steps": 4},
 )
+_XL_UNET = _xl_unet(
+    (320, 640, 1280),
+    (5, 10, 20),
+    (1, 2, 10),
+    text_width=2048,
+    pooled_width=1280,
+    time_width=256,
+    sample_size=128,
+)
 XL = Recipe(
     summary="SDXL's full shapes (UNet), about 7 GB in float16",
     pipeline="diffusers.StableDiffusionXLPipeline",
@@ -79,15 +88,7 @@ XL = Recipe(
         "tokenizer_2": clip_tokenizer(),
         "text_encoder": clip_text(768, 12, 12, vocab_size=49408),
         "text_encoder_2": clip_text(1280, 32, 20, vocab_size=49408, projection=True, activation="gelu"),
-        "unet": _xl_unet(
-            (320, 640, 1280),
-            (5, 10, 20),
-            (1, 2, 10),
-            text_width=2048,
-            pooled_width=1280,
-            time_width=256,
-            sample_size=128,
-        ),
+        "unet": _XL_UNET,
         "vae": image_vae(
             (128, 256, 512, 512),
             layers=2,
@@ -100,6 +101,23 @@ XL = Recipe(
     },
     dtype="float16",
     call={"height": 1024, "width": 1024, "num_inference_steps": 4},
+)
+XL_DENOISER = Recipe(
+    summary="SDXL's UNet with ready prompt embeddings, 5 GB in float16",
+    pipeline="diffusers.StableDiffusionXLPipeline",
+    parts={
+        "scheduler": _XL_SCHEDULER,
+        "tokenizer": None,
+        "tokenizer_2": None,
+        "text_encoder": None,
+        "text_encoder_2": None,
+        "unet": _XL_UNET,
+        "vae": None,
+    },
+    dtype="float16",
+    # No VAE: the latents are the output.
+    call={"height": 1024, "width": 1024, "num_inference_steps": 4, "output_type": "latent"},
+    embeddings={"prompt_embeds": (1, 77, 2048), "pooled_prompt_embeds": (1, 1280)},
 )
 SD3_TINY = Recipe(
     summary="Stable Diffusion 3, 5 MB in float32: seconds on a CPU",

@@ -25,6 +25,7 @@ SYNTHETIC: Mapping[str, Recipe] = MappingProxyType(
         "flux-dev-denoiser": flux.DEV_DENOISER,
         "sdxl-tiny": stable_diffusion.XL_TINY,
         "sdxl": stable_diffusion.XL,
+        "sdxl-denoiser": stable_diffusion.XL_DENOISER,
         "sd3-tiny": stable_diffusion.SD3_TINY,
         "wan-tiny": wan.WAN_TINY,
         "wan22-tiny": wan.WAN22_TINY,
