@@ -39,7 +39,12 @@ def render_comparison_page(comparison: Comparison) -> str:
 def _sections(comparison: Comparison) -> list[tuple[str, Table]]:
     note = f"Means and Welch's intervals of {comparison.unit}. A dash: fewer than two samples on a side."
     modules = comparison.modules
-    sections = [("Times", Table("Each time on both sides", (*_TIMES, "of A", *_INTERVAL), time_rows(comparison.times), note=note))]
+    sections = [
+        (
+            "Times",
+            Table("Each time on both sides", (*_TIMES, "of A", *_INTERVAL), time_rows(comparison.times), note=note),
+        )
+    ]
     for title, causes in (("A warm step", comparison.warm_causes), ("Step 1", comparison.first_causes)):
         if causes:
             table = Table(f"{title}, by cause", (*_TIMES, *_INTERVAL), cause_rows(causes))
