@@ -88,7 +88,7 @@ def test_what_is_left_of_copies_is_the_longest(timeline: Timeline) -> None:
 
 
 def arrows(data: bytes) -> set[tuple[str, str, int]]:
-    """The weight that each arrow leaves (on the device, else on the host), and when the forward that it reaches begins."""
+    """The weight that each arrow leaves (on the device, else on the host), and the start of the forward it reaches."""
     trace = json.loads(gzip.decompress(data))
     ends = {(event["ph"], event["id"]): event for event in trace["traceEvents"] if event["ph"] in "sf"}
     forwards, copies = (

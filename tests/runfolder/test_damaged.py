@@ -61,7 +61,8 @@ def is_refused(path) -> bool:
 
 
 @pytest.mark.parametrize(
-    "manifest", [b"", b"{", b"[]", b"\xff", b'{"schema_version": "1"}', VERSION_ALONE, b'{"a":' * 100_000]
+    "manifest",
+    [b"", b"{", b"[]", b"\xff", b'{"schema_version": "1"}', VERSION_ALONE, b'{"x": "\xff"}', b'{"a":' * 100_000],
 )
 def test_a_manifest_that_is_none_is_damage(folder, manifest):
     (folder / "manifest.json").write_bytes(manifest)

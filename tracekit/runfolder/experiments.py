@@ -9,6 +9,7 @@ import msgspec
 from tracekit.errors import RunFolderError
 from tracekit.model.experiment import EXPERIMENT_NAME, EXPERIMENT_VERSION, Experiment
 from tracekit.model.summary import Summary
+from tracekit.runfolder.paths import UNREADABLE_JSON
 
 _MAX_BYTES = 1 << 28
 _MAX_TIME_NS = 1 << 61
@@ -46,7 +47,7 @@ def read_experiment(path: Path) -> Experiment:
                 "use the tracekit that made it"
             )
         experiment = msgspec.json.decode(data, type=Experiment)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE_JSON as error:
         line = " ".join(str(error).split())
         raise RunFolderError(f"the experiment {path} is damaged: {EXPERIMENT_NAME}: {line}") from None
     problem = _problem(experiment)

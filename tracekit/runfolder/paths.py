@@ -19,9 +19,19 @@ PLAN_NAME = "plan.json"
 VERIFIED_NAME = "verified"
 """Where a plan is kept, and the runs that verified it."""
 
-_OWN_NAMES = frozenset(TABLES) | {MANIFEST_NAME, SPOOL_NAME, "trace.json", "trace.json.gz", "report.html", PLAN_NAME, VERIFIED_NAME}
+_OWN_NAMES = frozenset(TABLES) | {
+    MANIFEST_NAME,
+    SPOOL_NAME,
+    "trace.json",
+    "trace.json.gz",
+    "report.html",
+    PLAN_NAME,
+    VERIFIED_NAME,
+}
 """What tracekit puts into a run folder: a folder with anything else in it is never replaced."""
 _NAME_LIMIT = 60
+UNREADABLE_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for JSON from strangers; bytes that are no UTF-8 inside a string have an error of their own."""
 
 
 class _Mark(msgspec.Struct):
@@ -87,6 +97,6 @@ def check_replaceable(path: Path, force: bool) -> None:
 def _has_manifest(folder: Path) -> bool:
     try:
         msgspec.json.decode((folder / MANIFEST_NAME).read_bytes(), type=_Mark)
-    except (OSError, msgspec.DecodeError, RecursionError):
+    except (OSError, *UNREADABLE_JSON):
         return False
     return True

@@ -9,6 +9,7 @@ import msgspec
 
 from tracekit.errors import RunFolderError
 from tracekit.model import (
+    CALIBRATION,
     COPIES,
     DEVICE_OPS,
     NONE,
@@ -19,11 +20,12 @@ from tracekit.model import (
     Direction,
     HostMemory,
     Manifest,
+    Measure,
     RunData,
     SpanKind,
     Table,
 )
-from tracekit.runfolder.paths import MANIFEST_NAME, SPOOL_NAME, part_path, spool_path, strings_path
+from tracekit.runfolder.paths import MANIFEST_NAME, SPOOL_NAME, UNREADABLE_JSON, part_path, spool_path, strings_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +41,7 @@ _WORDS: dict[tuple[str, str], frozenset[str]] = {
     (COPIES.name, "direction"): frozenset(Direction),
     (COPIES.name, "host_memory"): frozenset(HostMemory),
     (PARAMETERS.name, "host_memory"): frozenset(HostMemory),
+    (CALIBRATION.name, "measure"): frozenset(Measure),
     (DEVICE_OPS.name, "op"): frozenset({"kernel", "memcpy", "memset"}),
 }
 _KEYS = {SPANS.name: "span_id", COPIES.name: "copy_id"}
@@ -84,7 +87,7 @@ def read_manifest(path: Path) -> Manifest:
                 "read it with the tracekit that wrote it"
             )
         manifest = msgspec.json.decode(data, type=Manifest)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE_JSON:
         raise RunFolderError(f"the run folder {path} is damaged: its {MANIFEST_NAME} cannot be read") from None
     if not manifest.complete and not manifest.incomplete_reason:
         return msgspec.structs.replace(manifest, incomplete_reason=KILLED)

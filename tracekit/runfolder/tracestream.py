@@ -20,6 +20,7 @@ import numpy as np
 
 from tracekit.errors import UsageError
 from tracekit.model.kinetojson import KinetoArgs, KinetoEvent
+from tracekit.runfolder.paths import UNREADABLE_JSON
 
 PIECE_BYTES = 4 << 20
 MAX_EVENT_BYTES = 16 << 20
@@ -128,7 +129,7 @@ class TraceStream:
     def _events(self, text: bytes) -> list[TraceEvent]:
         try:
             return self._decode(b"[" + text.strip(b" \t\r\n,") + b"]")
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE_JSON as error:
             raise self._damaged(f"an event cannot be read ({str(error)[:100]})") from None
 
     def _read_header(self, head: bytes, tail: bytes, data: _Pieces) -> None:
@@ -139,7 +140,7 @@ class TraceStream:
                 raise self._damaged("too much follows its events")
         try:
             self.header = msgspec.json.decode(head + tail, type=TraceHeader)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE_JSON as error:
             raise self._damaged(f"its header cannot be read ({str(error)[:100]})") from None
 
     @contextmanager
