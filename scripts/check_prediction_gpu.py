@@ -1,0 +1,275 @@
+#!/usr/bin/env python3
+"""Predict configurations from one sequential run, measure them in fresh processes, and tabulate the errors (CUDA).
+
+The source run is profiled first; every arm is predicted from it alone, before it is run. What is finished is kept in
+the output folder, so that a call that ran out of its `--seconds` is continued by the same call; `--table` only writes
+the table again. Two configurations are kept aside: nobody looked at their times while the model was built, and they
+are reported apart.
+
+    scripts/check_prediction_gpu.py --output /tmp/prediction [--pipeline synthetic:sdxl-denoiser --size 1024]
+        [--vram 12GB] [--steps 4] [--seconds 540] [--arms NAME;NAME] [--table]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from benchlib import markdown_table, where
+
+from tracekit.analysis.prediction.assumptions import ASSUMPTIONS
+from tracekit.analysis.prediction.predictor import Predictor
+from tracekit.analysis.prediction.rates import UnknownCost
+from tracekit.analysis.prediction.weights import Weights
+from tracekit.api import Run, load
+from tracekit.experiment.process import run_arm
+from tracekit.experiment.verification import RESIDENT_NAME, compare, offload_words
+from tracekit.model.experiment import ArmRun, Outcome
+from tracekit.model.plan import Configuration, PlanRow, VerifiedRow
+from tracekit.units import GIB, format_duration, format_memory, parse_bytes
+
+PAGE_CACHE = ("--page-cache", "cached")
+"""Every run begins with the weights in the page cache and not mapped, as the source run did.
+
+One whose set-up takes the weights out of their files finds them there, since a run came before; it has no mapped weight
+left whose state could be set.
+"""
+QUANTITIES = ("set-up", "step 1", "warm step", "total", "device memory")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One configuration to predict and measure: of a partial one, how much stays and in which order it is taken."""
+
+    name: str
+    configuration: Configuration
+    steps: int
+    resident_gib: float = 0.0
+    order: str = ""
+    capped: bool = True
+    aside: bool = False
+
+
+def partial(gib: float, order: str, memory: str = "as-loaded") -> dict[str, object]:
+    return {
+        "configuration": Configuration(mode="partial", host_memory=memory),
+        "resident_gib": gib,
+        "order": order,
+    }
+
+
+STREAM = Configuration(mode="group", stream=True)
+ARMS = (
+    Arm("sequential, 10 steps", Configuration(mode="sequential"), 10),
+    Arm("sequential, anonymous", Configuration(mode="sequential", host_memory="anonymous"), 4),
+    Arm("sequential, pinned", Configuration(mode="sequential", host_memory="pinned"), 4),
+    Arm("2 GiB resident, smallest first", steps=4, **partial(2, "smallest")),  # type: ignore[arg-type]
+    Arm("4 GiB resident, largest first", steps=4, **partial(4, "largest")),  # type: ignore[arg-type]
+    Arm("8 GiB resident, smallest first", steps=4, **partial(8, "smallest")),  # type: ignore[arg-type]
+    Arm("8 GiB resident, largest first, 10 steps", steps=10, **partial(8, "largest")),  # type: ignore[arg-type]
+    Arm("group, leaf, stream", STREAM, 4),
+    Arm("group, leaf, stream, 28 steps", STREAM, 28),
+    Arm("group, block, stream", Configuration(mode="group", group_level="block_level", stream=True), 4),
+    Arm("group, leaf, no stream", Configuration(mode="group"), 4),
+    Arm("model, no cap", Configuration(mode="model"), 4, capped=False),
+    Arm("resident, no cap, 28 steps", Configuration(mode="resident"), 28, capped=False),
+    Arm("group, leaf, stream, low_cpu_mem", Configuration(mode="group", stream=True, low_cpu_mem=True), 4, aside=True),
+    Arm("4 GiB resident, smallest, pinned, 10", steps=10, aside=True, **partial(4, "smallest", "pinned")),  # type: ignore[arg-type]
+)
+
+
+class ArmResult(msgspec.Struct, kw_only=True):
+    """One arm's rows; `failed` says why there are none."""
+
+    name: str
+    aside: bool
+    rows: list[VerifiedRow] = []
+    failed: str = ""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True, help="folder for run folders, results and the table")
+    parser.add_argument("--pipeline", default="synthetic:flux-dev-denoiser")
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--steps", type=int, default=4, help="of the source run")
+    parser.add_argument("--vram", type=parse_bytes, default=parse_bytes("12GB"))
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no arm after so long")
+    parser.add_argument("--arms", default="", help="only these, separated by ;")
+    parser.add_argument("--table", action="store_true", help="only write the table of what is finished")
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    begin = time.monotonic()
+    if not options.table:
+        source = profile_source(options)
+        predictor = Predictor(source.timeline)
+        wanted = options.arms.split(";") if options.arms else [arm.name for arm in ARMS]
+        for arm in (arm for arm in ARMS if arm.name in wanted):
+            if finished(options.output, arm) is not None:
+                continue
+            if time.monotonic() - begin > options.seconds:
+                print("time is up: the same call goes on")
+                break
+            result = measure(options, arm, predictor)
+            keep(options.output, arm, result)
+            print(arm.name, result.failed or warm_error(result.rows), flush=True)
+    text = table(options)
+    (options.output / "prediction.md").write_text(text)
+    print(text)
+    return 0
+
+
+def profile_source(options: argparse.Namespace) -> Run:
+    """The one run that everything is predicted from."""
+    folder = options.output / "source"
+    if not (folder / "manifest.json").exists() or not load(folder).manifest.complete:
+        words = [
+            *call_words(options, options.steps),
+            *PAGE_CACHE,
+            "--offload",
+            "sequential",
+            "--vram",
+            f"{options.vram}B",
+        ]
+        ended = run_arm(ArmRun(block=0, arm="source"), words, folder)
+        if ended.outcome is not Outcome.DONE:
+            sys.exit(f"the source run failed: {ended.reason}")
+    return load(folder)
+
+
+def call_words(options: argparse.Namespace, steps: int) -> list[str]:
+    size = str(options.size)
+    call = ["--steps", str(steps), "--height", size, "--width", size, "--device", "cuda"]
+    return [options.pipeline, *call]
+
+
+def stays_mapped(configuration: Configuration) -> bool:
+    """Whether weights are still in their mmapped files when the first run begins."""
+    pins = configuration.stream and not configuration.low_cpu_mem
+    return configuration.host_memory == "as-loaded" and configuration.mode != "resident" and not pins
+
+
+def measure(options: argparse.Namespace, arm: Arm, predictor: Predictor) -> ArmResult:
+    """Predict an arm, then run it."""
+    configuration = arm.configuration
+    if arm.order:
+        resident = taken(predictor.weights, predictor.denoisers, round(arm.resident_gib * GIB), arm.order)
+        configuration = msgspec.structs.replace(configuration, resident=resident)
+    result = ArmResult(name=arm.name, aside=arm.aside)
+    try:
+        prediction = predictor.predict(configuration)
+    except UnknownCost as unknown:
+        result.failed = f"not predicted: {unknown}"
+        return result
+    name = "".join(letter if letter.isalnum() else "-" for letter in arm.name)
+    words = [
+        *call_words(options, arm.steps),
+        *(PAGE_CACHE if stays_mapped(configuration) else ()),
+        *offload_words(configuration, options.output / f"{name}-{RESIDENT_NAME}"),
+    ]
+    if arm.capped:
+        words += ["--vram", f"{options.vram}B"]
+    ended = run_arm(ArmRun(block=0, arm=name), words, options.output / name)
+    if ended.outcome is not Outcome.DONE or ended.summary is None:
+        result.failed = ended.reason or str(ended.outcome)
+        return result
+    row = PlanRow(configuration=configuration, prediction=prediction, totals={})
+    result.rows = compare(row, ended.summary)
+    return result
+
+
+def taken(weights: Weights, denoisers: Sequence[str], budget: int, order: str) -> tuple[str, ...]:
+    """The parameters that partial offload keeps in a budget when it takes modules in this order of size."""
+    owners, seen = [], set()
+    for fqn in weights.owners:
+        own = [w for w in weights.owned(fqn) if not w.is_buffer and w.component in denoisers and w.key not in seen]
+        seen.update(weight.key for weight in own)
+        if own:
+            owners.append((sum(weight.size_bytes for weight in own), own))
+    owners.sort(key=lambda owner: owner[0], reverse=order == "largest")
+    names: list[str] = []
+    for size, own in owners:
+        if size <= budget:
+            budget -= size
+            names += [f"{weight.fqn}.{weight.name}" for weight in own]
+    return tuple(sorted(names))
+
+
+def result_path(folder: Path, arm: Arm) -> Path:
+    return folder / "results" / f"{ARMS.index(arm):02d}.json"
+
+
+def finished(folder: Path, arm: Arm) -> ArmResult | None:
+    path = result_path(folder, arm)
+    return msgspec.json.decode(path.read_bytes(), type=ArmResult) if path.exists() else None
+
+
+def keep(folder: Path, arm: Arm, result: ArmResult) -> None:
+    path = result_path(folder, arm)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))
+
+
+def table(options: argparse.Namespace) -> str:
+    """The page: all arms, those kept aside apart, and how far off the predictions were."""
+    results = [result for arm in ARMS if (result := finished(options.output, arm)) is not None]
+    (options.output / "prediction.json").write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1))
+    source = load(options.output / "source")
+    steps = source.summary().steps
+    seen, aside = ([r for r in results if r.aside is kept] for kept in (False, True))
+    parts = [
+        "# Predicted and measured",
+        where(source.manifest.device),
+        f"Everything is predicted from one sequential run of {options.pipeline}, {len(steps)} steps, "
+        f"{options.size}x{options.size}, device memory capped to {format_memory(options.vram)} "
+        f"(step 1: {format_duration(steps[0].wall_ns)}, last: {format_duration(steps[-1].wall_ns)}). "
+        "Each arm is one fresh process, its weights in the page cache and not mapped. "
+        "Error: predicted against measured.",
+        rows_table(seen),
+        errors(seen),
+        "## Kept aside",
+        rows_table(aside),
+        errors(aside),
+        "## What is assumed",
+        "\n".join(f"- {assumption}" for assumption in ASSUMPTIONS),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def rows_table(results: Sequence[ArmResult]) -> str:
+    columns = ["arm", *(f"{quantity}: predicted / measured / error" for quantity in QUANTITIES)]
+    lines = []
+    for result in results:
+        by_quantity = {row.quantity: row for row in result.rows}
+        cells = [cell(by_quantity[q]) if q in by_quantity else "-" for q in QUANTITIES]
+        lines.append([result.name, *([result.failed, *[""] * 4] if result.failed else cells)])
+    return markdown_table(columns, lines)
+
+
+def cell(row: VerifiedRow) -> str:
+    show = format_memory if row.quantity == "device memory" else format_duration
+    within = "" if row.predicted.low <= row.measured <= row.predicted.high else " (outside)"
+    return f"{show(row.predicted.value)} / {show(row.measured)} / {row.error:+.1%}{within}"
+
+
+def errors(results: Sequence[ArmResult]) -> str:
+    lines = []
+    for quantity in QUANTITIES:
+        found = [abs(row.error) for result in results for row in result.rows if row.quantity == quantity]
+        if found:
+            lines.append(f"- {quantity}: median error {statistics.median(found):.1%}, worst {max(found):.1%}")
+    return "\n".join(lines)
+
+
+def warm_error(rows: Sequence[VerifiedRow]) -> str:
+    return ", ".join(f"{row.quantity} {row.error:+.1%}" for row in rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
