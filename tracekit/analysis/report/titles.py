@@ -41,7 +41,7 @@ def titles(
     return Titles(
         verdict=_verdict(summary),
         cold_warm=_cold_warm(first, warm),
-        steps=_steps(steps, first, warm),
+        steps=_steps(summary, steps, first),
         heat=_heat(heat),
         bandwidth=_bandwidth(copies),
         memory=_memory(memory),
@@ -87,27 +87,28 @@ def _cold_warm(first: StepParts | None, warm: StepParts | None) -> str:
         return "Step 1 costs no more than a warm step"
     name, change = largest_change(first, warm)
     share = format_share(min(1.0, change / excess))
-    return f"{name[0].upper()}{name[1:]} makes {share} of what step 1 costs more ({format_duration(excess)})"
+    return f"{share} of step 1's extra {format_duration(excess)} is {name}"
 
 
-def _steps(steps: Sequence[StepParts], first: StepParts | None, warm: StepParts | None) -> str:
+def _steps(summary: Summary, steps: Sequence[StepParts], first: StepParts | None) -> str:
     if first is None:
         return "Steps"
-    if warm is None:
+    warm_ns = summary.cold_warm.warm_step_ns if summary.cold_warm else None
+    if warm_ns is None:
         return f"The only step took {format_duration(first.wall_ns)}"
     later = [step for step in steps if step.run_index == first.run_index][1:]
     slowest = max(later, key=lambda step: step.wall_ns)
-    if len(later) > 2 and slowest.wall_ns > _STANDS_OUT * warm.wall_ns:
-        return f"Step {slowest.label} took {_times(slowest, warm)} as long as the median warm step"
+    if len(later) > 2 and slowest.wall_ns > _STANDS_OUT * warm_ns:
+        return f"Step {slowest.label} took {_times(slowest, warm_ns)} as long as the median warm step"
     spread = max(step.wall_ns for step in later) - min(step.wall_ns for step in later)
-    steady = "; the later ones are alike" if len(later) > 1 and spread < _SAME * warm.wall_ns else ""
-    if first.wall_ns < (1 + _SAME) * warm.wall_ns:
+    steady = "; the later ones are alike" if len(later) > 1 and spread < _SAME * warm_ns else ""
+    if first.wall_ns < (1 + _SAME) * warm_ns:
         return f"Step 1 takes no longer than a warm step{steady}"
-    return f"Step 1 takes {_times(first, warm)} as long as a warm step{steady}"
+    return f"Step 1 takes {_times(first, warm_ns)} as long as a warm step{steady}"
 
 
-def _times(step: StepParts, warm: StepParts) -> str:
-    return f"{step.wall_ns / max(warm.wall_ns, 1):.1f} times"
+def _times(step: StepParts, warm_ns: int) -> str:
+    return f"{step.wall_ns / max(warm_ns, 1):.1f} times"
 
 
 def _heat(heat: HeatMap | None) -> str:

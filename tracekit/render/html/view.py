@@ -68,8 +68,8 @@ def _sections(several: bool) -> list[tuple[str, str]]:
         ids = [("verdict", "Verdicts"), ("all-steps", "Steps"), ("compared", "Causes"), ("break-even", "Break-even")]
         return [*ids, ("run-0", "Each run")]
     return [
-        ("change", "What to change"),
-        ("cold", "Cold against warm"),
+        ("change", "Change"),
+        ("cold", "Cold start"),
         ("steps", "Steps"),
         ("heat", "Heat map"),
         ("bandwidth", "Bandwidth"),
@@ -160,9 +160,21 @@ def _head(run: RunReport) -> list[str]:
     return [visible(word) for word in words if word]
 
 
+def _code(finding: Finding) -> dict[str, Any]:
+    """The code to paste: long lists of modules are folded away."""
+    lines = finding.code.splitlines()
+    return {"code": "\n".join(map(visible, lines)), "code_lines": len(lines)}
+
+
 def _finding(finding: Finding) -> dict[str, Any]:
     low, high = finding.low_ns, finding.high_ns
     gain = ""
     if low is not None and high is not None:
         gain = format_duration(low) if low == high else f"{format_duration(low)} to {format_duration(high)}"
-    return {"finding": finding, "gain": gain, "title": visible(finding.title), "evidence": visible(finding.evidence)}
+    return {
+        "finding": finding,
+        "gain": gain,
+        "title": visible(finding.title),
+        "evidence": f"{_sentence(finding.evidence)}.",
+        **_code(finding),
+    }
