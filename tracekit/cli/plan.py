@@ -40,8 +40,8 @@ def command(
     """
     from tracekit import api
     from tracekit.api.plan import plan, save_plan
-    from tracekit.api.plan import verify as run_best
     from tracekit.errors import UsageError
+    from tracekit.experiment.verification import verify_plan
     from tracekit.render.json import render_json
     from tracekit.render.plan import render_plan
 
@@ -57,8 +57,8 @@ def command(
         click.echo(row.code, nl=False)
         return
     if verify is not None:
-        made.verified = run_best(
-            opened, made, verify, lambda name, done, of: note(f"Verifying {name} ({done + 1} of {of})")
+        made.verified = verify_plan(
+            opened.data, made, verify, lambda name, done, of: note(f"Verifying {name} ({done + 1} of {of})")
         )
     save_plan(opened, made)
     if as_json:

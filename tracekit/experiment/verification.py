@@ -4,20 +4,48 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tracekit.errors import UsageError
 from tracekit.experiment.process import run_arm
 from tracekit.model import Manifest, Phase, RunData, Summary
 from tracekit.model.experiment import ArmRun, Outcome
-from tracekit.model.plan import Configuration, Estimate, PlanRow, VerifiedRow
+from tracekit.model.plan import Configuration, Estimate, OffloadPlan, PlanRow, VerifiedRow
 from tracekit.runfolder import read_run
+from tracekit.runfolder.paths import VERIFIED_NAME
 from tracekit.workload.pipeline import find_folder
+
+OnConfiguration = Callable[[str, int, int], None]
+"""Told which configuration is about to run, how many were run, and how many there are."""
 
 RESIDENT_NAME = "resident.txt"
 _CALL = {"num_inference_steps": "--steps", "height": "--height", "width": "--width", "prompt": "--prompt"}
 _OF_A_RUN = ("generator",)
+
+
+def verify_plan(
+    profiled: RunData, made: OffloadPlan, count: int, on_configuration: OnConfiguration | None = None
+) -> list[VerifiedRow]:
+    """Run the `count` best configurations of a plan, each in a fresh process, and set measured beside predicted.
+
+    They run the profiled pipeline in the same way, its number of steps included. Their run folders stay in the run's,
+    under ``verified``.
+
+    Raises:
+        UsageError: it was a script's run, or the pipeline is not the profiled one; or a configuration failed.
+    """
+    words = base_options(profiled.manifest)
+    most = max(made.steps, default=0)
+    rows = sorted((row for row in made.rows if row.fits), key=lambda row: row.totals[most].value)[:count]
+    if not rows:
+        raise UsageError("nothing in this plan fits, so that there is nothing to verify")
+    verified: list[VerifiedRow] = []
+    for place, row in enumerate(rows):
+        if on_configuration is not None:
+            on_configuration(row.configuration.name, place, len(rows))
+        verified += run_configuration(row, words, Path(profiled.path) / VERIFIED_NAME, profiled, made.vram_bytes)
+    return verified
 
 
 def base_options(manifest: Manifest) -> list[str]:
