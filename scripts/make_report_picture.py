@@ -18,8 +18,8 @@ from pages import opened
 import tracekit
 
 PICTURES = (
-    ("report-light", 1440, 2000, "light"),
-    ("report-dark", 1440, 2000, "dark"),
+    ("report-light", 1440, 1640, "light"),
+    ("report-dark", 1440, 1640, "dark"),
     ("report-phone", 420, 1700, "dark"),
 )
 """Each picture's name, the page's width, the height from the top that is shown, and the theme."""
