@@ -38,7 +38,7 @@ def command(run: Path, as_json: bool) -> None:
         click.echo("")
         render_findings(found, console(stderr=False))
     note("")
-    next_command("tracekit", "plan" if found else "export", run)
+    next_command("tracekit", "export", run)
 
 
 def _show_experiment(folder: Path, as_json: bool) -> None:

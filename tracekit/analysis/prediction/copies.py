@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from statistics import fmean
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from tracekit.analysis.activity import Activity
 from tracekit.analysis.prediction.tape import ALLOCATING, called, is_onload, weight_copy_times
-from tracekit.model import NONE, HostMemory, Timeline
+from tracekit.model import HostMemory, Timeline
+from tracekit.model.text import row_numbers
 
 _SMALL = 64 * 1024
 """Copies below this take what the call takes."""
@@ -49,31 +50,36 @@ class CopyEvidence:
         # An asynchronous call returns before its transfer is over.
         ahead = copies["non_blocking"].to_numpy() | (transfer > call)
         took = np.where(ahead, transfer, took)
-        columns = (copies[name] for name in ("fqn", "parameter"))
-        names: list[Name] = [(str(fqn), str(name)) for fqn, name in zip(*columns, strict=True)]
-        pinned = (copies["host_memory"] == HostMemory.PINNED).to_numpy()
-        size, step = copies["size_bytes"].to_numpy(), copies["step_index"].to_numpy()
-        run = copies["run_index"].to_numpy()
         first, paged = copies["first"].to_numpy(), copies["paged"].to_numpy()
-        warm: dict[bool, dict[Name, list[float]]] = {False: {}, True: {}}
-        sums: dict[bool, dict[tuple[int, int], float]] = {False: {}, True: {}}
-        got: dict[Name, list[float]] = {}
-        for index, name in enumerate(names):
-            evidence.sizes.setdefault(name, int(size[index]))
-            if first[index]:
-                evidence.first[name] = float(took[index])
-            elif not paged[index]:
-                kind = bool(pinned[index])
-                warm[kind].setdefault(name, []).append(float(took[index]))
-                got.setdefault(name, []).append(float(allocation[index]))
-                if step[index] != NONE and step[index] > 0:
-                    at = (int(run[index]), int(step[index]))
-                    sums[kind][at] = sums[kind].get(at, 0.0) + float(took[index])
-        evidence.warm = {kind: {name: fmean(times) for name, times in by.items()} for kind, by in warm.items()}
-        evidence.allocation = {name: fmean(times) for name, times in got.items()}
-        evidence.steps = {kind: list(by.values()) for kind, by in sums.items()}
-        evidence.call_ns = _call_ns(size, call - allocation, np.where(ahead, 0, transfer), ~first)
+        each = pd.DataFrame(
+            {
+                "weight": row_numbers(copies[["fqn", "parameter"]]),
+                "pinned": (copies["host_memory"] == HostMemory.PINNED).to_numpy(),
+                "size": copies["size_bytes"].to_numpy(),
+                "run": copies["run_index"].to_numpy(),
+                "step": copies["step_index"].to_numpy(),
+                "took": took.astype(np.float64),
+                "allocation": allocation.astype(np.float64),
+            }
+        )
+        _, at = np.unique(each["weight"].to_numpy(), return_index=True)
+        columns = (copies[name].iloc[at].astype(str) for name in ("fqn", "parameter"))
+        names: list[Name] = list(zip(*columns, strict=True))
+        evidence.sizes = dict(zip(names, each["size"].iloc[at].tolist(), strict=True))
+        firsts = each[first]
+        evidence.first = _by_name(names, firsts.groupby("weight")["took"].last())
+        again = each[~first & ~paged]
+        evidence.allocation = _by_name(names, again.groupby("weight")["allocation"].mean())
+        for pinned in (False, True):
+            kind = again[again["pinned"] == pinned]
+            evidence.warm[pinned] = _by_name(names, kind.groupby("weight")["took"].mean())
+            evidence.steps[pinned] = kind[kind["step"] > 0].groupby(["run", "step"])["took"].sum().tolist()
+        evidence.call_ns = _call_ns(each["size"].to_numpy(), call - allocation, np.where(ahead, 0, transfer), ~first)
         return evidence
+
+
+def _by_name(names: list[Name], values: pd.Series[float]) -> dict[Name, float]:
+    return {names[weight]: float(value) for weight, value in zip(values.index.tolist(), values.tolist(), strict=True)}
 
 
 def _call_ns(
