@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import dataclasses
 import gzip
 import hashlib
 import html.parser
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from builders import build_large_run, build_run
 from pages import opened
 from perfetto.browser import chromium
@@ -164,6 +166,19 @@ def test_hostile_texts_do_nothing_in_a_browser(tmp_path: Path) -> None:
         assert "\x1b" not in body
         ticks = visit.page.locator('.plot[data-figure="heat-copy"] .ytick text').all_text_contents()
         assert any("<img" in tick or "onerror" in tick for tick in ticks)
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(chromium() is None, reason="no chromium: apt-get install chromium")
+def test_several_runs_are_accessible_though_they_say_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    other = dataclasses.replace(build_run(), path="runs/other")
+    file.write_text(page_of(build_run(), other), encoding="utf-8")
+    with opened(file, 420, "dark") as visit:
+        assert visit.console == []
+        assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        found = Axe().run(visit.page).response["violations"]
+        assert [(item["id"], item["nodes"][0]["html"]) for item in found] == []
 
 
 def test_a_section_without_data_says_what_to_run() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from tracekit.model.report import CheckState, Finding, Report, RunReport, StepParts, TotalLine
@@ -12,6 +13,7 @@ from tracekit.render.figures.causes import part_names
 from tracekit.render.figures.heat import HEAT_NAMES
 from tracekit.render.figures.palette import LINE_ROLES, role
 from tracekit.render.figures.totals import DEFAULT_STEPS, STEPS
+from tracekit.render.html.blocks import Table
 from tracekit.render.html.modules import MAX_ROWS, STATIC_ROWS, module_table
 from tracekit.render.html.tables import (
     bandwidth_table,
@@ -33,7 +35,7 @@ def page_view(report: Report) -> dict[str, Any]:
     return {
         "title": visible(report.title),
         "version": report.runs[0].manifest.tracekit_version,
-        "runs": [_run_view(run, index) for index, run in enumerate(report.runs)],
+        "runs": [_named(_run_view(run, index), len(report.runs) > 1) for index, run in enumerate(report.runs)],
         "several": len(report.runs) > 1,
         "charts": sorted(comparison_figures(report)),
         "heights": {name: figure["layout"]["height"] for name, figure in comparison_figures(report).items()},
@@ -150,6 +152,15 @@ def _suggestion(text: str) -> tuple[str, str]:
     """What to do and, where the sentence ends in one, the command."""
     words, colon, command = visible(text).partition(": tracekit profile ")
     return words + colon[:1], f"tracekit profile {command}" if colon else ""
+
+
+def _named(view: dict[str, Any], several: bool) -> dict[str, Any]:
+    """The run's tables called after it where there are others: a reader who hears the captions must tell them apart."""
+    if not several:
+        return view
+    tables = {key: value for key, value in view.items() if isinstance(value, Table)}
+    named = {key: replace(table, caption=f"{table.caption} ({view['name']})") for key, table in tables.items()}
+    return view | named
 
 
 def _head(run: RunReport) -> list[str]:
