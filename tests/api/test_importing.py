@@ -155,6 +155,7 @@ REFUSED = {
     "cut off in the header": kineto_text(kineto_events()).encode()[:-2],
     "an event that is none": kineto_text([]).replace("[\n\n", "[1, 2").encode(),
     "a time out of range": kineto_text([BAD_EVENT | {"ts": 1e300}]).encode(),
+    "a time near infinity": kineto_text([BAD_EVENT | {"ts": 1e308}]).encode(),
     "a time before the beginning": kineto_text([BAD_EVENT | {"ts": -5}]).encode(),
     "a duration out of range": kineto_text([BAD_EVENT | {"dur": 1e300}]).encode(),
     "a name that is a number": kineto_text([BAD_EVENT | {"name": 5}]).encode(),

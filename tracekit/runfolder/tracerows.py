@@ -28,7 +28,7 @@ from tracekit.model.kinetojson import DEVICE_OPS_BY_CATEGORY, PROFILER_STEP, RUN
 from tracekit.runfolder.tracestream import TraceArgs, TraceEvent
 from tracekit.runfolder.writer import RunWriter
 
-_MAX_NS = 1 << 60
+_MAX_US = 1e15  # 31 years: sums of two times stay below what the tables hold
 _MAX_ID = (1 << 31) - 1
 _MAX_SIZE = (1 << 63) - 1
 _ANNOTATIONS = frozenset({"user_annotation", "Trace"})
@@ -220,10 +220,13 @@ class _Rows:
 
 
 def _times(event: TraceEvent) -> tuple[int, int]:
-    start, duration = to_ns(event.ts), max(to_ns(event.dur), 0)
-    if not 0 <= start <= start + duration <= _MAX_NS:
-        raise UsageError(f"the trace is damaged: its event {event.name[:40]!r} is at {event.ts:g} us")
-    return start, start + duration
+    # Before the conversion: the largest floats would come out infinite.
+    if not (0 <= event.ts <= _MAX_US and event.dur <= _MAX_US):
+        raise UsageError(
+            f"the trace is damaged: its event {event.name[:40]!r} is at {event.ts:g} us for {event.dur:g} us"
+        )
+    start = to_ns(event.ts)
+    return start, start + to_ns(max(event.dur, 0.0))
 
 
 def _thread(event: TraceEvent) -> int:
