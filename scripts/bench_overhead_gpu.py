@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """What tracekit's hooks cost a step, and whether they wait for the device, measured within one process.
 
-Denoising steps alternate between hooks on and off in blocks of four, on off off on or the reverse at random, so that
-drift cancels; each lies between two synchronisations of the benchmark's own, and CUPTI records throughout. A block
-gives one difference, and blocks are added until the 95% interval of what the hooks add is narrower than `--width` of a
-step, or the time is up. What else varies is kept down: the process stays on cores of its own choice, the garbage
-collector rests during steps, and a step after each switch is not counted, since the interpreter forgets what it had
-learned of a class that is patched. The CPU time of the thread that runs the pipeline is measured beside the wall time:
-other programs and the link disturb it less, and where a step is bound by Python it is the same quantity.
-Synchronising calls are counted by CUPTI in both kinds of step, the benchmark's own left out.
+Periods of four steps with hooks on and off alternate, each pair of them in random order; the first step of a period is
+not counted, since the interpreter forgets what it had learned of a class that is patched. Every transformer block
+is timed on the host, in every counted step. A shared machine disturbs some of them, and never makes one faster, so that
+the blocks' lower quartiles are compared, and their medians beside them: the sum over blocks with hooks, over the sum
+without, less one. The intervals come from resampling whole periods (bootstrap). What else varies is kept down: the
+process stays on cores of its own choice, and the garbage collector rests.
+
+Before that, whole steps with hooks on and off alternate under CUPTI's record, which counts the calls that synchronise.
 
     scripts/bench_overhead_gpu.py --output reports/data [--seconds 240]
 """
@@ -18,27 +18,31 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import math
 import os
 import random
-import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from benchlib import markdown_table, median_interval, where
+from benchlib import markdown_table, where
+from torch import nn
 
 from tracekit.api.options import CaptureOptions
 from tracekit.api.recording import Recording
 from tracekit.api.run import Run
 from tracekit.capture.hooks import VARIABLE
-from tracekit.device.choice import prepare_device, resolve_device
+from tracekit.device.choice import DeviceChoice, prepare_device, resolve_device
 from tracekit.device.describe import describe_device
 from tracekit.offload.apply import apply_offload
 from tracekit.offload.options import OffloadOptions
+from tracekit.offload.residency import denoisers
 from tracekit.workload.call import CallOptions, build_call
 from tracekit.workload.pipeline import find_folder, load_pipeline
 
@@ -47,86 +51,96 @@ ARMS = {
     "resident": OffloadOptions(mode="resident"),
 }
 WHAT = """\
-Steps with the hooks on and off alternate in one process, CUPTI recording throughout; each block of four counted steps,
-on off off on or the reverse, gives one ratio of the time with hooks to the time without. Given is the median of what
-that adds, with its 95% interval from order statistics; "CPU" is the CPU time of the pipeline's thread. "waits" are
-calls into the CUDA runtime that synchronise, per step, the benchmark's own left out: the hooks add none where both
-agree.
+Periods of steps with hooks on and off alternate; each block of the transformer is timed on the host. Given is what the
+hooks add to a step's blocks undisturbed (the sum of the blocks' lower quartiles with hooks, over that without) and in
+the median, with 95% intervals from resampling the periods; "CPU" is the CPU time of the pipeline's thread in place of
+the wall time. "waits" are calls into the CUDA runtime that synchronise, per step, counted by CUPTI in whole steps with
+and without hooks: the hooks add none where both agree.
 """
-BLOCKS = 3
-"""Blocks of one pipeline call: CUPTI's window must not grow so full that a counted step ends it."""
-ORDERS = ((True, False, False, True), (False, True, True, False))
+PERIOD = 4
+"""Steps of a period; the first is not counted."""
+PERIODS = 6
+"""Periods of one call of the pipeline, after a step that warms up."""
+RESAMPLES = 1000
+WAIT_STEPS = 9
 CORES = 4
 """Cores to stay on: one for the pipeline's thread, the others for what torch and CUDA start."""
 
 
-@dataclass(frozen=True)
-class Step:
-    """One counted step: with hooks or without, its place in time (ns), its thread's CPU time (ns)."""
+class Switch:
+    """Puts a session's hooks on and off."""
 
-    on: bool
-    start_ns: int
-    end_ns: int
-    cpu_ns: int
-
-
-def schedule(order: random.Random) -> list[tuple[bool, bool]]:
-    """The steps of one call: whether the hooks are on, and whether it counts. After each switch one does not."""
-    steps: list[tuple[bool, bool]] = [(True, False)]
-    for _ in range(BLOCKS):
-        for on in order.choice(ORDERS):
-            if steps[-1][0] is not on:
-                steps.append((on, False))
-            steps.append((on, True))
-    return steps
-
-
-class Alternation:
-    """Switches the hooks between steps and times each step."""
-
-    def __init__(self, session: Any, synchronize: Callable[[], None], seed: int) -> None:
+    def __init__(self, session: Any) -> None:
         self._session = session
-        self._synchronize = synchronize
-        self._order = random.Random(seed)
-        self._plan: list[tuple[bool, bool]] = []
         self._on = True
-        self._start = (0, 0)
-        self.steps: list[Step] = []
 
-    def next_call(self) -> int:
-        """Plan another call of the pipeline; returns how many steps it must have."""
-        self._plan = schedule(self._order)
-        return len(self._plan)
-
-    def step_ended(self, _pipeline: Any, step: int, _timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Diffusers' callback_on_step_end."""
-        self._synchronize()
-        wall, cpu = time.monotonic_ns(), time.thread_time_ns()
-        if step > 0 and self._plan[step][1]:
-            self.steps.append(Step(self._on, self._start[0], wall, cpu - self._start[1]))
-        self._switch(self._plan[step + 1][0] if step + 1 < len(self._plan) else True)
-        gc.collect(0)
-        self._synchronize()
-        self._start = time.monotonic_ns(), time.thread_time_ns()
-        return kwargs
-
-    def _switch(self, on: bool) -> None:
+    def turn(self, on: bool) -> None:
+        """Have them as told."""
         if on != self._on:
             (self._session.resume if on else self._session.pause)()
             self._on = on
 
-    def ratios(self, quantity: str) -> list[float]:
-        """Of each block, the time with hooks over the time without, less one."""
-        found = []
-        for first in range(0, len(self.steps) - 3, 4):
-            block = self.steps[first : first + 4]
-            sums = {on: sum(length(step, quantity) for step in block if step.on is on) for on in (True, False)}
-            found.append(sums[True] / sums[False] - 1)
-        return found
 
+@dataclass
+class Periods:
+    """The blocks' times, a matrix [counted step, block] for each period: (hooks on, wall ns, CPU ns)."""
 
-def length(step: Step, quantity: str) -> int:
-    return step.cpu_ns if quantity == "cpu" else step.end_ns - step.start_ns
+    switch: Switch
+    order: random.Random
+    blocks: int
+    done: list[tuple[bool, np.ndarray, np.ndarray]] = field(default_factory=list)
+    _plan: list[bool] = field(default_factory=list)
+    _times: list[list[tuple[int, int]]] = field(default_factory=list)
+
+    def begin_call(self) -> int:
+        """Plan a call; returns how many steps it must have."""
+        first = [self.order.random() < 0.5 for _ in range(PERIODS // 2)]
+        self._plan = [on for start in first for on in (start, not start)]
+        self._times = [[]]
+        return 1 + PERIOD * PERIODS
+
+    def run_block(self, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """One block of a step, timed on the host."""
+        wall, cpu = time.monotonic_ns(), time.thread_time_ns()
+        result = forward(*args, **kwargs)
+        cpu, wall = time.thread_time_ns() - cpu, time.monotonic_ns() - wall
+        self._times[-1].append((wall, cpu))
+        return result
+
+    def step_ended(self, _pipeline: Any, step: int, _timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Diffusers' callback_on_step_end."""
+        period, place = divmod(step, PERIOD)  # step 0 warms up; PERIOD steps end each period
+        if place == 0 and step:
+            counted = np.array(self._times[-PERIOD + 1 :], np.float64)
+            self.done.append((self._plan[period - 1], counted[:, :, 0], counted[:, :, 1]))
+        if place == 0 and period < PERIODS:
+            self.switch.turn(self._plan[period])
+        self._times.append([])
+        gc.collect(0)
+        return kwargs
+
+    def cost(self, which: int, quantile: float) -> tuple[float, float, float]:
+        """What hooks add in wall (1) or CPU (2) time: the ratio less one, and its 95% interval."""
+        sides = [[period[which] for period in self.done if period[0] is on] for on in (True, False)]
+        draw = np.random.default_rng(0)
+
+        def ratio(chosen: list[list[np.ndarray]]) -> float:
+            on, off = (np.quantile(np.concatenate(side), quantile, axis=0).sum() for side in chosen)
+            return float(on / off - 1)
+
+        def resampled(side: list[np.ndarray]) -> list[np.ndarray]:
+            return [side[index] for index in draw.integers(len(side), size=len(side))]
+
+        found = [ratio([resampled(side) for side in sides]) for _ in range(RESAMPLES)]
+        low, high = np.quantile(found, (0.025, 0.975)).tolist()
+        return ratio(sides), low, high
+
+    def width(self) -> float:
+        """Width of the interval of what hooks add to an undisturbed step."""
+        if len(self.done) < 2 * PERIODS:
+            return math.inf
+        _, low, high = self.cost(1, 0.25)
+        return high - low
 
 
 def main() -> int:
@@ -136,25 +150,25 @@ def main() -> int:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=240, help="time for each arm at most")
-    parser.add_argument("--width", type=float, default=0.02, help="width of the 95%% interval to reach, of a step")
+    parser.add_argument("--width", type=float, default=0.01, help="width of the 95%% interval to reach, of a step")
     parser.add_argument("--arms", help="only these, separated by ;")
     parser.add_argument("--recorder", choices=("compiled", "python"), default="compiled")
-    parser.add_argument("--seed", type=int, default=0, help="of the blocks' order")
+    parser.add_argument("--seed", type=int, default=0, help="of the order")
     options = parser.parse_args()
     os.environ[VARIABLE] = options.recorder
     stay_on_cores()
     options.output.mkdir(parents=True, exist_ok=True)
+    device = resolve_device(options.device)
+    prepare_device(device, None, None)
     rows = []
     for name, offload in ARMS.items():
         if not options.arms or name in options.arms.split(";"):
             gc.collect()
-            torch.cuda.empty_cache()
-            rows.append(measure(options, name, offload))
+            torch.get_device_module(device.torch_device).empty_cache()
+            rows.append(measure(options, device, name, offload))
             print(json.dumps(rows[-1]), flush=True)
-    columns = list(rows[0])
-    device = describe_device(resolve_device(options.device), None)
-    table = markdown_table(columns, [list(row.values()) for row in rows])
-    text = f"# What the hooks cost a step\n\n{where(device)}\n{WHAT}\n{table}\n"
+    table = markdown_table(list(rows[0]), [list(row.values()) for row in rows])
+    text = f"# What the hooks cost a step\n\n{where(describe_device(device, None))}\n{WHAT}\n{table}\n"
     (options.output / "overhead.md").write_text(text)
     print(text)
     return 0
@@ -167,70 +181,136 @@ def stay_on_cores() -> None:
         os.sched_setaffinity(0, allowed[-CORES:])
 
 
-def measure(options: argparse.Namespace, name: str, offload: OffloadOptions) -> dict[str, object]:
-    device = resolve_device(options.device)
-    prepare_device(device, None, None)
-    synchronize = torch.get_device_module(device.torch_device).synchronize  # the one that nothing has patched yet
+def measure(options: argparse.Namespace, device: DeviceChoice, name: str, offload: OffloadOptions) -> dict[str, object]:
+    """One arm: the pipeline is loaded and offloaded once, and recorded twice."""
     folder = find_folder(options.pipeline)
+    pipeline = load_pipeline(str(folder), None)
+    pipeline.set_progress_bar_config(disable=True)
+    # The functions that nothing has patched yet.
+    synchronize = torch.get_device_module(device.torch_device).synchronize
+
+    @contextmanager
+    def setup(_name: str) -> Any:
+        yield
+
+    apply_offload(pipeline, offload, device.torch_device, setup)
+
+    def call(steps: int, step_ended: Callable[..., Any]) -> None:
+        given = CallOptions(steps=steps, height=options.size, width=options.size, seed=0)
+        pipeline(**build_call(pipeline, folder, given, device.torch_device), callback_on_step_end=step_ended)
+
     output = options.output / ("overhead-" + name.replace(",", "").replace(" ", "-"))
-    capture = CaptureOptions(output=output, force=True, nvml=False, trace=False, calibration=False)
-    recording = Recording(capture, options.pipeline, offload.manifest())
+    waits = count_waits(recording(options, offload, output, "auto"), device, pipeline, call, synchronize)
+    if device.kind == "cuda":
+        # Somebody else's history, of one entry: tracekit then leaves its own out, which takes long to read after a run.
+        torch.cuda.memory._record_memory_history(max_entries=1)
+    periods = time_blocks(recording(options, offload, output, "none"), device, pipeline, call, options)
+    if device.kind == "cuda":
+        torch.cuda.memory._record_memory_history(enabled=None)
+    return {
+        "arm": name,
+        "recorder": options.recorder,
+        "counted steps": sum(len(wall) for _, wall, _ in periods.done),
+        "blocks of a step without hooks, ms (10% to 90%)": spread(periods),
+        "undisturbed, wall (95%)": interval(periods.cost(1, 0.25)),
+        "undisturbed, CPU (95%)": interval(periods.cost(2, 0.25)),
+        "median, wall (95%)": interval(periods.cost(1, 0.5)),
+        "waits a step, on": waits[True],
+        "waits a step, off": waits[False],
+    }
+
+
+def recording(options: argparse.Namespace, offload: OffloadOptions, output: Path, activity: str) -> Recording:
+    capture = CaptureOptions(
+        output=output, force=True, nvml=False, trace=False, calibration=False, activity=activity, device=options.device
+    )
+    return Recording(capture, options.pipeline, offload.manifest())
+
+
+@contextmanager
+def recorded(recording: Recording, device: DeviceChoice, pipeline: Any) -> Any:
+    """A recording of a pipeline that is loaded and offloaded already."""
     with recording:
         recording.use_device(device)
-        session = recording.session
-        session.on_first_run = recording.note_pipeline
-        pipeline = load_pipeline(str(folder), None)
-        pipeline.set_progress_bar_config(disable=True)
-        session.register(pipeline)
-        session.watch(pipeline)
-        apply_offload(pipeline, offload, device.torch_device, session.setup)
-        alternation = Alternation(session, synchronize, options.seed)
+        recording.session.on_first_run = recording.note_pipeline
+        recording.session.register(pipeline)
+        recording.session.watch(pipeline)
+        yield recording.session
+
+
+def count_waits(
+    recording: Recording,
+    device: DeviceChoice,
+    pipeline: Any,
+    call: Callable[..., None],
+    synchronize: Callable[[], None],
+) -> dict[bool, float]:
+    """Synchronising runtime calls a step, with hooks and without, without the one that ends each step."""
+    steps: list[tuple[bool, int, int]] = []
+    with recorded(recording, device, pipeline) as session:
+        switch, start = Switch(session), time.monotonic_ns()
+
+        def step_ended(_pipeline: Any, step: int, _timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+            nonlocal start
+            synchronize()
+            if step:
+                steps.append((step % 2 == 0, start, time.monotonic_ns()))
+            switch.turn(step % 2 == 1 or step == WAIT_STEPS - 1)
+            start = time.monotonic_ns()
+            return kwargs
+
+        call(WAIT_STEPS, step_ended)
+    return {on: synchronisations(recording.run, [step for step in steps if step[0] is on]) for on in (True, False)}
+
+
+def synchronisations(run: Run, steps: list[tuple[bool, int, int]]) -> float:
+    calls = run.data.runtime_calls
+    times = calls.start_ns[calls.name.str.contains("Synchronize")].to_numpy()
+    inside = sum(int(((times >= start) & (times < end)).sum()) for _, start, end in steps)
+    return round(inside / len(steps) - 1, 3)
+
+
+def time_blocks(
+    recording: Recording, device: DeviceChoice, pipeline: Any, call: Callable[..., None], options: argparse.Namespace
+) -> Periods:
+    """Call the pipeline until the interval is narrow enough, or the time is up."""
+    with recorded(recording, device, pipeline) as session:
+        blocks = transformer_blocks(pipeline)
+        periods = Periods(Switch(session), random.Random(options.seed), len(blocks))
+        for block in blocks:
+            time_block(block, periods)
         deadline = time.monotonic() + options.seconds
         # Everything alive now stays: the collector need not look at it again.
         gc.collect()
         gc.freeze()
         gc.disable()
-        while time.monotonic() < deadline:
-            steps = alternation.next_call()
-            call = CallOptions(steps=steps, height=options.size, width=options.size, seed=0)
-            arguments = build_call(pipeline, folder, call, device.torch_device)
-            pipeline(**arguments, callback_on_step_end=alternation.step_ended)
-            _, low, high = median_interval(alternation.ratios("wall"))
-            if high - low < options.width:
-                break
+        while time.monotonic() < deadline and periods.width() > options.width:
+            call(periods.begin_call(), periods.step_ended)
+            periods.switch.turn(True)
         gc.enable()
         gc.unfreeze()
-    return row(name, alternation, recording.run)
+    return periods
 
 
-def row(name: str, alternation: Alternation, run: Run) -> dict[str, object]:
-    off = [length(step, "wall") / 1e9 for step in alternation.steps if not step.on]
-    deciles = statistics.quantiles(off, n=10)
-    syncs = {on: synchronisations(run, [step for step in alternation.steps if step.on is on]) for on in (True, False)}
-    return {
-        "arm": name,
-        "recorder": run.manifest.versions["recorder"],
-        "blocks": len(alternation.steps) // 4,
-        "step without hooks, s (10% to 90%)": f"{statistics.median(off):.4f} ({deciles[0]:.4f} to {deciles[-1]:.4f})",
-        "hooks add, wall (95%)": interval(alternation.ratios("wall")),
-        "hooks add, CPU (95%)": interval(alternation.ratios("cpu")),
-        "mean, wall": f"{100 * statistics.fmean(alternation.ratios('wall')):+.2f}%",
-        "waits a step, on": syncs[True],
-        "waits a step, off": syncs[False],
-    }
+def transformer_blocks(pipeline: Any) -> list[nn.Module]:
+    """The blocks that the denoiser goes through in each step, in order."""
+    (denoiser,) = denoisers(pipeline).values()
+    return [block for part in denoiser.children() if isinstance(part, nn.ModuleList) for block in part]
 
 
-def interval(ratios: list[float]) -> str:
-    median, low, high = (100 * value for value in median_interval(ratios))
-    return f"{median:+.2f}% ({low:+.2f} to {high:+.2f})"
+def time_block(block: Any, periods: Periods) -> None:
+    forward = block.forward
+    block.forward = lambda *args, **kwargs: periods.run_block(forward, args, kwargs)
 
 
-def synchronisations(run: Run, steps: list[Step]) -> float:
-    """Synchronising runtime calls inside the steps, per step, without the one that ends each step."""
-    calls = run.data.runtime_calls
-    times = calls.start_ns[calls.name.str.contains("Synchronize")].to_numpy()
-    inside = sum(int(((times >= step.start_ns) & (times < step.end_ns)).sum()) for step in steps)
-    return round(inside / len(steps) - 1, 3)
+def interval(found: tuple[float, float, float]) -> str:
+    value, low, high = (100 * part for part in found)
+    return f"{value:+.2f}% ({low:+.2f} to {high:+.2f})"
+
+
+def spread(periods: Periods) -> str:
+    steps = np.concatenate([wall.sum(axis=1) for on, wall, _ in periods.done if not on]) / 1e6
+    return "{1:.1f} ({0:.1f} to {2:.1f})".format(*np.quantile(steps, (0.1, 0.5, 0.9)))
 
 
 if __name__ == "__main__":

@@ -77,13 +77,18 @@ def emulated() -> EmulatedDevice:
 
 
 @pytest.fixture
-def recording(tmp_path: Path, emulated: EmulatedDevice, hooks: str) -> Callable[[], Any]:
-    """A context manager that records its block: ``with recording() as recorded``."""
+def recording(tmp_path: Path, request: pytest.FixtureRequest, hooks: str) -> Callable[[], Any]:
+    """A context manager that records its block: ``with recording() as recorded``.
+
+    Without a device the emulated one is not loaded: torch takes one accelerator a process for page-locked memory.
+    """
     number = iter(range(100))
 
     @contextmanager
     def record(*, with_device: bool = True) -> Iterator[Recorded]:
-        recorded = Recorded(tmp_path / f"run{next(number)}", emulated if with_device else None)
+        recorded = Recorded(
+            tmp_path / f"run{next(number)}", request.getfixturevalue("emulated") if with_device else None
+        )
         try:
             yield recorded
         finally:
