@@ -8,6 +8,7 @@ import pytest
 import torch
 from accelerate import cpu_offload, dispatch_model
 from torch import nn
+from torch.testing._internal.two_tensor import TwoTensor
 
 import tracekit
 from tracekit.errors import UsageError
@@ -157,3 +158,45 @@ def test_memory_used_again_does_not_lend_its_weights_name(emulated, tmp_path: Pa
     assert first.host_address == second.host_address
     assert (first.fqn, first.parameter) == ("net", "table")
     assert (second.fqn, second.parameter) == ("", "")
+
+
+def test_weights_may_be_swapped_in_place_and_keep_their_names(emulated, tmp_path: Path) -> None:
+    holder = nn.Linear(64, 64)
+    holder.register_buffer("table", torch.ones(64))
+    path = tmp_path / "run"
+    with torch.no_grad(), tracekit.profile(holder, output=path, name="net", activity="none") as run:
+        # As torchao's wrappers do, and Module.to under torch's future flag: both refuse tensors that are referred to.
+        torch.utils.swap_tensors(holder.weight, nn.Parameter(torch.zeros(64, 64)))
+        torch.utils.swap_tensors(holder.table, torch.zeros(64))
+        torch.__future__.set_swap_module_params_on_conversion(True)
+        try:
+            holder.to(DEVICE)
+        finally:
+            torch.__future__.set_swap_module_params_on_conversion(False)
+    assert {(copy.fqn, copy.parameter) for copy in run.copies.itertuples()} == {
+        ("net", "weight"),
+        ("net", "bias"),
+        ("net", "table"),
+    }
+
+
+def test_a_copy_that_no_hook_announced_has_the_name_of_the_weight_that_lies_there(emulated, tmp_path: Path) -> None:
+    plain, offloaded = nn.Linear(64, 64), nn.Linear(64, 64)
+    cpu_offload(offloaded, DEVICE)
+    tree = nn.ModuleDict({"plain": plain, "offloaded": offloaded})
+    with torch.no_grad(), tracekit.profile(tree, output=tmp_path / "run", name="net") as run:
+        plain.weight.data.to(DEVICE)
+        offloaded._hf_hook.hooks[1].weights_map["bias"].to(DEVICE)
+        plain.weight = nn.Parameter(torch.zeros(64, 64))
+        plain.weight.data.to(DEVICE)
+    named = [(copy.fqn, copy.parameter) for copy in run.copies.itertuples()]
+    assert named == [("net.plain", "weight"), ("net.offloaded", "bias"), ("", "")]
+
+
+def test_wrappers_of_other_tensors_are_not_tied_to_each_other(emulated, tmp_path: Path) -> None:
+    layers = nn.Sequential(nn.Linear(64, 64, bias=False), nn.Linear(64, 64, bias=False))
+    for layer in layers:
+        layer.weight = nn.Parameter(TwoTensor(torch.ones(64, 64), torch.ones(64, 64)))
+    with tracekit.profile(layers, output=tmp_path / "run", name="net") as run:
+        pass
+    assert run.data.parameters["tied_to"].tolist() == ["", ""]

@@ -53,6 +53,34 @@ class Weight:
     is_buffer: bool
 
 
+class _Owner(NamedTuple):
+    """The module that holds a weight under `name`.
+
+    The tensor itself is not referred to, not even weakly: what replaces a parameter's contents in place
+    (``torch.utils.swap_tensors``, as torchao's wrappers and torch's own swapping conversion do) refuses one that is.
+    """
+
+    module: weakref.ref[nn.Module]
+    name: str
+    label: Label
+
+    def declared(self) -> torch.Tensor | None:
+        """The Parameter or buffer that the module has by this name now."""
+        module = self.module()
+        if module is None:
+            return None
+        parameter = module._parameters.get(self.name)
+        return parameter if parameter is not None else module._buffers.get(self.name)
+
+    def address(self) -> int | None:
+        """Where its values lie on the host now; None where they lie elsewhere."""
+        declared, module = self.declared(), self.module()
+        if declared is None or module is None:
+            return None
+        held = declared if not declared.is_meta else _offloaded(module, self.name)
+        return held.data_ptr() if held is not None and held.is_cpu else None
+
+
 class ModuleRegistry:
     """FQNs of modules and weights, by identity. Modules are held weakly, so that a dead one's id is forgotten."""
 
@@ -60,10 +88,10 @@ class ModuleRegistry:
         self._sink = sink
         self._memory = memory
         self.entries = Entries()
-        # By id of a Parameter or buffer, and by a weight's address on the host: each with the tensor that it was true
-        # of, since both numbers are used again when that is gone.
-        self._labels: dict[int, tuple[weakref.ref[torch.Tensor], Label]] = {}
-        self._addresses: dict[int, tuple[weakref.ref[torch.Tensor], Label]] = {}
+        # By id of a Parameter or buffer, and by a weight's address on the host. Both numbers are used again when the
+        # tensor is gone, so that each answer is asked of its module anew.
+        self._labels: dict[int, _Owner] = {}
+        self._addresses: dict[int, _Owner] = {}
         self._modules: dict[int, weakref.ref[nn.Module]] = {}
         self._first_owner: dict[int, str] = {}
         self._no_name = sink.intern("")
@@ -100,8 +128,8 @@ class ModuleRegistry:
 
     def label_of(self, weight: torch.Tensor) -> Label | None:
         """The name of a registered Parameter or buffer."""
-        known = self._labels.get(id(weight))
-        return known[1] if known is not None and known[0]() is weight else None
+        owner = self._labels.get(id(weight))
+        return owner.label if owner is not None and owner.declared() is weight else None
 
     def label_in(self, modules: Iterable[nn.Module], weight: torch.Tensor) -> Label | None:
         """The name of a Parameter or buffer that took the registered one's place in one of these modules, or below."""
@@ -111,17 +139,15 @@ class ModuleRegistry:
                     for name, tensor in own.items():
                         if tensor is weight and id(module) in self.entries:
                             label = (self.entries[id(module)].fqn, self._sink.intern(name))
-                            self._labels[id(weight)] = (weakref.ref(weight), label)
+                            self._labels[id(weight)] = _Owner(self._modules[id(module)], name, label)
                             return label
         return None
 
     def label_at(self, host: torch.Tensor) -> Label | None:
         """The name of the registered weight that still lies where `host` does: names copies that no hook announced."""
-        known = self._addresses.get(host.data_ptr())
-        if known is None:
-            return None
-        held = known[0]()
-        return known[1] if held is not None and held.data_ptr() == host.data_ptr() else None
+        address = host.data_ptr()
+        owner = self._addresses.get(address)
+        return owner.label if owner is not None and owner.address() == address else None
 
     def _remember(self, module: nn.Module, fqn: str, component: str) -> None:
         key = id(module)
@@ -143,16 +169,19 @@ class ModuleRegistry:
 
     def _remember_weight(self, fqn: str, module: nn.Module, component: str, weight: Weight) -> None:
         label = (self._sink.intern(fqn), self._sink.intern(weight.name))
-        self._labels[id(weight.declared)] = (weakref.ref(weight.declared), label)
+        owner = _Owner(self._modules[id(module)], weight.name, label)
+        self._labels[id(weight.declared)] = owner
         source = self._memory.describe(weight.tensor)
         tied_to = ""
-        if weight.tensor is not None and weight.tensor.device.type != "meta" and weight.tensor.numel():
-            address = weight.tensor.data_ptr()
+        has_bytes = weight.tensor is not None and weight.tensor.device.type != "meta" and weight.tensor.numel()
+        # A wrapper of other tensors, such as a quantized weight, lies nowhere itself: its address is 0.
+        address = weight.tensor.data_ptr() if has_bytes else 0
+        if address:
             tied_to = self._first_owner.setdefault(address, f"{fqn}.{weight.name}")
             if tied_to == f"{fqn}.{weight.name}":
                 tied_to = ""
             if weight.tensor.is_cpu and self.label_at(weight.tensor) is None:  # a tied one keeps its first name
-                self._addresses[address] = (weakref.ref(weight.tensor), label)
+                self._addresses[address] = owner
         self._sink.append(
             PARAMETERS,
             fqn,
