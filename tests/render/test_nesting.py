@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracekit.model import NONE
-from tracekit.render.nesting import MAX_DEPTH, clip_into, flat_lanes, nest
+from tracekit.render.nesting import MAX_DEPTH, Nesting, _stack, _stack_at_once, clip_into, flat_lanes, nest
 
 INTERVALS = st.lists(
     st.tuples(st.integers(0, 40), st.integers(0, 15)).map(lambda pair: (pair[0], sum(pair))), min_size=1, max_size=30
@@ -17,6 +17,22 @@ INTERVALS = st.lists(
 def columns(intervals: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
     pairs = np.array(intervals, np.int64).reshape(-1, 2)
     return pairs[:, 0], pairs[:, 1]
+
+
+def inside(interval: tuple[int, int]) -> st.SearchStrategy[list[tuple[int, int]]]:
+    """Slices that nest in an interval, empty ones and ones that touch included."""
+    start, end = interval
+    cuts = st.lists(st.integers(start, end), min_size=2, max_size=5).map(sorted).map(itertools.pairwise).map(list)
+    children = cuts.flatmap(lambda pairs: st.lists(st.sampled_from(pairs), unique=True)).map(sorted)
+    deeper = children.flatmap(
+        lambda own: st.tuples(
+            *(inside(child) if child[1] - child[0] < end - start else st.just([child]) for child in own)
+        )
+    )
+    return deeper.map(lambda lists: [interval, *itertools.chain.from_iterable(lists)])
+
+
+NESTED = st.integers(0, 5).flatmap(lambda start: inside((start, start + 24)))
 
 
 def crosses(one: tuple[int, int], other: tuple[int, int]) -> bool:
@@ -49,6 +65,27 @@ def test_the_open_moment_is_the_first_without_a_child(intervals: list[tuple[int,
         children = [intervals[child] for child in np.flatnonzero(nesting.parent == index)]
         free = [time for time in range(start, end) if not any(left <= time < right for left, right in children)]
         assert nesting.open_ns[index] == (free[0] if free else NONE)
+
+
+@given(NESTED)
+def test_slices_stacked_at_once_lie_where_one_by_one_they_would(intervals: list[tuple[int, int]]) -> None:
+    start, end = columns(intervals)
+    ranks = np.zeros(len(intervals), np.int64)
+    at_once, one_by_one = nest(start, end, ranks), nest(start, end, ranks)
+    order = np.lexsort((-end, start))
+    evicted = _stack(order, start, end, ranks, one_by_one)
+    assert not evicted.any()
+    assert _stack_at_once(order, start, end, nest(start, end, ranks))
+    for name in ("lane", "parent", "open_ns"):
+        assert getattr(at_once, name).tolist() == getattr(one_by_one, name).tolist()
+
+
+@given(INTERVALS)
+def test_slices_are_stacked_at_once_only_where_none_crosses(intervals: list[tuple[int, int]]) -> None:
+    start, end = columns(intervals)
+    nothing = np.full(len(start), NONE, np.int64)
+    at_once = _stack_at_once(np.lexsort((-end, start)), start, end, Nesting(nothing.copy(), nothing.copy(), nothing))
+    assert at_once == (not any(crosses(one, other) for one in intervals for other in intervals))
 
 
 def test_of_two_that_cross_the_higher_rank_moves() -> None:

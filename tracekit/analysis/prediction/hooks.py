@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
-from statistics import fmean, median
+from statistics import fmean
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from tracekit.analysis.activity import Activity
@@ -14,8 +14,6 @@ from tracekit.analysis.intervals import Coverage, Times
 from tracekit.analysis.prediction.tape import called
 from tracekit.model import Direction, SpanKind, Timeline
 from tracekit.model.text import codes_and_texts
-
-Pieces = dict[str, list[tuple[float, float]]]
 
 
 @dataclass
@@ -40,15 +38,14 @@ class HookCosts:
     def of(cls, timeline: Timeline, activity: Activity) -> HookCosts:
         """The costs of a timeline's onload and offload spans."""
         costs = cls()
-        onloads, clearing = _pieces(timeline, activity, SpanKind.ONLOAD)
-        costs.onload = {fqn: _warm_mean(times) for fqn, times in onloads.items()}
-        offloads, clearing_after = _pieces(timeline, activity, SpanKind.OFFLOAD)
+        onloads, offloads = (_Pieces.of(timeline, activity, kind) for kind in (SpanKind.ONLOAD, SpanKind.OFFLOAD))
+        costs.onload, costs.offload = onloads.warm_means(onloads.rest_ns), offloads.warm_means(offloads.rest_ns)
+        clearing, clearing_after = onloads.warm_means(onloads.clearing_ns), offloads.warm_means(offloads.clearing_ns)
         costs.clearing = {
-            fqn: _warm_mean(clearing.get(fqn, [])) + _warm_mean(clearing_after.get(fqn, []))
+            fqn: clearing.get(fqn, 0.0) + clearing_after.get(fqn, 0.0)
             for fqn in clearing.keys() | clearing_after.keys()
         }
-        costs.offload = {fqn: _warm_mean(times) for fqn, times in offloads.items()}
-        costs.least_offload_ns = min((took for times in offloads.values() for _, took in times), default=0.0)
+        costs.least_offload_ns = float(offloads.rest_ns.min()) if len(offloads.rest_ns) else 0.0
         costs.tensors = _copies_an_onload(timeline)
         costs.base_ns, costs.tensor_ns = _line(costs.onload, costs.tensors)
         return costs
@@ -58,28 +55,43 @@ class HookCosts:
         return fmean(self.offload.values()) if self.offload else 0.0
 
 
-def _pieces(timeline: Timeline, activity: Activity, kind: SpanKind) -> tuple[Pieces, Pieces]:
-    """Each span's host time without copies, and its share of cache clearing; first of each pair: 1 when warm."""
-    spans = timeline.spans
-    rows = spans[spans["kind"] == kind]
-    start, end = rows["start_ns"].to_numpy(), rows["end_ns"].to_numpy()
-    copies = timeline.copies
-    copying = Coverage.of(copies["start_ns"].to_numpy(), copies["end_ns"].to_numpy())
-    clearing = _spans(timeline, SpanKind.EMPTY_CACHE)
-    own = _spans(timeline, SpanKind.TRACEKIT)
-    # What the hooks wait for is the schedule's, not theirs.
-    waiting = called(timeline.run.runtime_calls, "Synchronize") | _spans(timeline, SpanKind.SYNCHRONIZE)
-    away = (copying | clearing | own | waiting).within(start, end) + _probing(timeline, rows)
-    # Giving memory back waits for the kernels that may use it: that wait is the schedule's, not the call's.
-    cleared = clearing.within(start, end) - _both(clearing, activity.kernels, start, end)
-    warm = (rows["step_index"] > 0).to_numpy()
-    codes, names = codes_and_texts(rows["fqn"])
-    rest: Pieces = {}
-    clears: Pieces = {}
-    for code, is_warm, took, clear in zip(codes, warm, end - start - away, cleared, strict=True):
-        rest.setdefault(names[code], []).append((float(is_warm), float(max(took, 0))))
-        clears.setdefault(names[code], []).append((float(is_warm), float(max(clear, 0))))
-    return rest, clears
+@dataclass(frozen=True)
+class _Pieces:
+    """Each span's host time without copies, and its share of cache clearing; both 0 at least."""
+
+    module: Times
+    names: list[str]
+    is_warm: npt.NDArray[np.bool_]
+    rest_ns: Times
+    clearing_ns: Times
+
+    @classmethod
+    def of(cls, timeline: Timeline, activity: Activity, kind: SpanKind) -> _Pieces:
+        """The pieces of the spans of one kind."""
+        rows = timeline.spans.loc[
+            timeline.spans["kind"] == kind, ["span_id", "fqn", "step_index", "start_ns", "end_ns"]
+        ]
+        start, end = rows["start_ns"].to_numpy(), rows["end_ns"].to_numpy()
+        copies = timeline.copies
+        copying = Coverage.of(copies["start_ns"].to_numpy(), copies["end_ns"].to_numpy())
+        clearing = _spans(timeline, SpanKind.EMPTY_CACHE)
+        own = _spans(timeline, SpanKind.TRACEKIT)
+        # What the hooks wait for is the schedule's, not theirs.
+        waiting = called(timeline.run.runtime_calls, "Synchronize") | _spans(timeline, SpanKind.SYNCHRONIZE)
+        away = (copying | clearing | own | waiting).within(start, end) + _probing(timeline, rows)
+        # Giving memory back waits for the kernels that may use it: that wait is the schedule's, not the call's.
+        cleared = clearing.within(start, end) - _both(clearing, activity.kernels, start, end)
+        module, names = codes_and_texts(rows["fqn"])
+        is_warm = (rows["step_index"] > 0).to_numpy()
+        return cls(module, names, is_warm, np.maximum(end - start - away, 0), np.maximum(cleared, 0))
+
+    def warm_means(self, times: Times) -> dict[str, float]:
+        """The mean by module over its warm spans, of a module without one over all."""
+        some_warm = np.bincount(self.module[self.is_warm], minlength=len(self.names)) > 0
+        counts = self.is_warm | ~some_warm[self.module]
+        number = np.bincount(self.module[counts], minlength=len(self.names))
+        total = np.bincount(self.module[counts], times[counts], minlength=len(self.names))
+        return {self.names[code]: float(total[code] / number[code]) for code in np.flatnonzero(number)}
 
 
 def _probing(timeline: Timeline, spans: pd.DataFrame) -> Times:
@@ -101,21 +113,15 @@ def _both(one: Coverage, other: Coverage, start: Times, end: Times) -> Times:
     return np.asarray(one.within(start, end) + other.within(start, end) - (one | other).within(start, end))
 
 
-def _warm_mean(times: list[tuple[float, float]]) -> float:
-    return fmean([took for is_warm, took in times if is_warm] or [took for _, took in times] or [0.0])
-
-
 def _copies_an_onload(timeline: Timeline) -> dict[str, int]:
     """How many weights each module's onload usually brought."""
     spans, copies = timeline.spans, timeline.copies
-    onloads = spans[spans["kind"] == SpanKind.ONLOAD]
-    fqn_of = dict(zip(onloads["span_id"].tolist(), onloads["fqn"].tolist(), strict=True))
-    rows = copies[copies["is_weight"] & (copies["direction"] == Direction.H2D)]
-    of_span = Counter(span for span in rows["span_id"].tolist() if span in fqn_of)
-    counts: dict[str, list[int]] = {}
-    for span, fqn in fqn_of.items():
-        counts.setdefault(fqn, []).append(of_span.get(span, 0))
-    return {fqn: round(median(each)) for fqn, each in counts.items()}
+    onloads = spans.loc[spans["kind"] == SpanKind.ONLOAD, ["span_id", "fqn"]]
+    is_onload = (copies["is_weight"] & (copies["direction"] == Direction.H2D)).to_numpy()
+    place = pd.Index(onloads["span_id"]).get_indexer(copies["span_id"].to_numpy()[is_onload])
+    brought = pd.Series(np.bincount(place[place >= 0], minlength=len(onloads)))
+    usual = brought.groupby(onloads["fqn"].to_numpy(), observed=True).median()
+    return {str(fqn): round(count) for fqn, count in usual.items()}
 
 
 def _line(onload: dict[str, float], tensors: dict[str, int]) -> tuple[float, float]:
