@@ -173,14 +173,14 @@ class ModuleRegistry:
         self._labels[id(weight.declared)] = owner
         source = self._memory.describe(weight.tensor)
         tied_to = ""
-        has_bytes = weight.tensor is not None and weight.tensor.device.type != "meta" and weight.tensor.numel()
+        held = weight.tensor
         # A wrapper of other tensors, such as a quantized weight, lies nowhere itself: its address is 0.
-        address = weight.tensor.data_ptr() if has_bytes else 0
-        if address:
+        address = held.data_ptr() if held is not None and not held.is_meta and held.numel() else 0
+        if held is not None and address:
             tied_to = self._first_owner.setdefault(address, f"{fqn}.{weight.name}")
             if tied_to == f"{fqn}.{weight.name}":
                 tied_to = ""
-            if weight.tensor.is_cpu and self.label_at(weight.tensor) is None:  # a tied one keeps its first name
+            if held.is_cpu and self.label_at(held) is None:  # a tied one keeps its first name
                 self._addresses[address] = owner
         self._sink.append(
             PARAMETERS,
