@@ -8,12 +8,12 @@ overlap. Whole columns go in, so that the cost an event is one microsecond, not 
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
+from isal import isal_zlib
 
 from tracekit.render.jsontext import (
     ArgsFormatter,
@@ -37,8 +37,8 @@ CHARACTERS_AT_ONCE = 64_000_000
 MAX_RELATIVE_NS = 2**42 * 1000
 """Below this (51 days), a double of microseconds is off by less than a quarter of a nanosecond, which rounds away."""
 _UNNAMED = "(no name)"
-_GZIP = 31  # zlib's window bits for a gzip header, whose time it leaves at 0: the same events give the same bytes
-_GZIP_LEVEL = 1  # traces shrink eightfold at level 1 already; level 3 takes twice the time for 1% less
+_GZIP = 31  # window bits for a gzip header, whose time stays 0: the same events give the same bytes
+_GZIP_LEVEL = 1  # of ISA-L: 5% smaller than zlib's level 1 in a fifth of its time, which was a quarter of an export's
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class ChromeTraceWriter:
     def __init__(self, stream: BinaryIO, base_ns: int, header: Mapping[str, Any], *, compress: bool = True) -> None:
         self._stream = stream
         self._base_ns = base_ns
-        self._compressor = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP) if compress else None
+        self._compressor = isal_zlib.compressobj(_GZIP_LEVEL, isal_zlib.DEFLATED, _GZIP) if compress else None
         self._flow_id = 0
         self._separator_due = False
         self.events = 0
@@ -114,7 +114,7 @@ class ChromeTraceWriter:
                 *microseconds(relative[rows]),
                 ',"dur":',
                 *microseconds(durations[rows]),
-                *((',"args":', format_args(rows)) if format_args else ()),
+                *((',"args":', *format_args(rows)) if format_args else ()),
                 "}",
             )
 

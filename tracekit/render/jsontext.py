@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,43 +135,57 @@ def data_bytes(column: TextColumn) -> memoryview:
 
 
 class ArgsFormatter:
-    """Formats the ``args`` objects of a table's rows, its distinct words encoded once."""
+    """Formats the ``args`` objects of a table's rows, its distinct words encoded once.
+
+    A member that every row has goes first: no row needs its leading comma cut off then, which would copy all text.
+    """
 
     def __init__(self, members: Sequence[Member]) -> None:
-        self._members = members
+        first = next(filter(_is_whole, members), None)
+        self._members = sorted(members, key=lambda member: member is not first)
+        self._cuts = first is None
+        self._keys = [f",{quote(member.key)}:" for member in self._members]
+        if not self._cuts:
+            self._keys[0] = self._keys[0][1:]
         self._fragments = [
-            [f",{quote(member.key)}:{quote(word)}" for word in member.values.words]
-            if isinstance(member.values, Words)
-            else []
-            for member in members
+            [f"{key}{quote(word)}" for word in member.values.words] if isinstance(member.values, Words) else []
+            for member, key in zip(self._members, self._keys, strict=True)
         ]
 
     @property
     def longest(self) -> int:
         """No row's object has more characters than this."""
-        return 2 + sum(max(map(len, words), default=len(member.key) + 32) for member, words in self._both())
+        words = zip(self._fragments, self._keys, strict=True)
+        return 2 + sum(max(map(len, fragments), default=len(key) + 32) for fragments, key in words)
 
-    def _both(self) -> Iterator[tuple[Member, list[str]]]:
-        return zip(self._members, self._fragments, strict=True)
-
-    def __call__(self, rows: slice) -> TextColumn:
-        """The objects of these rows, braces included."""
-        pieces = [
-            pick(fragments, member.values.codes[rows])
-            if isinstance(member.values, Words)
-            else _number(member.key, member.values[rows])
-            for member, fragments in self._both()
-        ]
-        # Each piece begins with a comma: the first one has none before it.
-        return join("{", pc.utf8_slice_codeunits(join(*pieces), 1), "}")
+    def __call__(self, rows: slice) -> list[TextColumn | str]:
+        """The objects of these rows, braces included, as the pieces to join."""
+        pieces: list[TextColumn | str] = []
+        for member, key, fragments in zip(self._members, self._keys, self._fragments, strict=True):
+            if isinstance(member.values, Words):
+                pieces.append(pick(fragments, member.values.codes[rows]))
+            else:
+                pieces += _number(key, member.values[rows])
+        return ["{", *((pc.utf8_slice_codeunits(join(*pieces), 1),) if self._cuts and pieces else pieces), "}"]
 
 
-def _number(key: str, values: Ints | Floats) -> TextColumn:
+def _is_whole(member: Member) -> bool:
+    """Whether every row has this member."""
+    values = member.values
+    if isinstance(values, Words):
+        return bool((values.codes >= 0).all())
+    return not bool(np.isnan(values).any() if values.dtype.kind == "f" else (values == NONE).any())
+
+
+def _number(key: str, values: Ints | Floats) -> list[TextColumn | str]:
     if values.dtype.kind == "f":
         present = ~np.isnan(values)
         text = decimals(np.where(present, values, 0.0))
     else:
         present = values != NONE
         text = integers(values.astype(np.int64))
-    text = join(f",{quote(key)}:", text)
-    return text if present.all() else pc.if_else(pa.array(present), text, pa.scalar("", pa.large_string()))
+    if present.all():
+        return [key, text]
+    if not present.any():
+        return []
+    return [pc.if_else(pa.array(present), join(key, text), pa.scalar("", pa.large_string()))]

@@ -10,6 +10,7 @@ import pandas as pd
 from tracekit.analysis.intervals import Times
 from tracekit.analysis.prediction.tape import is_onload
 from tracekit.model import NONE, Phase, SpanKind, Timeline
+from tracekit.model.text import codes_and_texts
 
 _BLOCK = 512
 _UNSAMPLED = 1 << 20
@@ -78,19 +79,19 @@ def _weights_held(timeline: Timeline) -> tuple[Times, Times]:
     copies = copies.iloc[is_onload(copies)]
     came = copies["start_ns"].to_numpy()
     size = -(-copies["size_bytes"].to_numpy() // _BLOCK) * _BLOCK
-    onloads = spans.loc[spans["kind"] == SpanKind.ONLOAD, ["span_id", "fqn"]]
-    leader = copies["span_id"].map(dict(zip(onloads["span_id"], onloads["fqn"].astype(str), strict=True)))
-    offloads = spans.loc[spans["kind"] == SpanKind.OFFLOAD, ["fqn", "end_ns"]].sort_values("end_ns")
-    offloads = pd.DataFrame(
-        {"fqn": offloads["fqn"].astype(str), "end_ns": offloads["end_ns"], "gone": offloads["end_ns"]}
-    )
-    held = pd.DataFrame({"came": came, "fqn": leader.fillna("").astype(str).to_numpy(), "size": size})
-    held = held.sort_values("came", kind="stable")
+    codes, texts = codes_and_texts(spans["fqn"])
+    nameless = texts.index("") if "" in texts else NONE
+    is_onload_span, is_offload = ((spans["kind"] == kind).to_numpy() for kind in (SpanKind.ONLOAD, SpanKind.OFFLOAD))
+    onload = pd.Index(spans["span_id"].to_numpy()[is_onload_span]).get_indexer(copies["span_id"].to_numpy())
+    leader = np.where(onload >= 0, np.append(codes[is_onload_span], NONE)[onload], NONE)
+    held = pd.DataFrame({"came": came, "leader": leader, "size": size}).sort_values("came", kind="stable")
+    gone_ns = spans["end_ns"].to_numpy()[is_offload]
+    offloads = pd.DataFrame({"leader": codes[is_offload], "end_ns": gone_ns, "gone": gone_ns}).sort_values("end_ns")
     # An offload without a module, at a run's end, is of everything that is still there.
-    everything = offloads[offloads["fqn"] == ""].drop(columns="fqn")
-    gone = pd.merge_asof(held, offloads, left_on="came", right_on="end_ns", by="fqn", direction="forward")["gone"]
+    everything = offloads[offloads["leader"] == nameless].drop(columns="leader")
+    gone = pd.merge_asof(held, offloads, left_on="came", right_on="end_ns", by="leader", direction="forward")["gone"]
     at_end = pd.merge_asof(held, everything, left_on="came", right_on="end_ns", direction="forward")["gone"]
-    left = gone.fillna(at_end).where(held["fqn"].to_numpy() != "")
+    left = gone.fillna(at_end).where(~held["leader"].isin([NONE, nameless]).to_numpy())
     known = left.notna().to_numpy()
     times = np.concatenate([held["came"].to_numpy(), left[known].to_numpy(np.int64)])
     change = np.concatenate([held["size"].to_numpy(), -held["size"].to_numpy()[known]])
