@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,11 @@ from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransfo
 from diffusers.models.transformers.transformer_flux import FluxSingleTransformerBlock
 
 from tracekit import api
+from tracekit.analysis.memoryholders import out_of_memory
 from tracekit.render.chrome import write_chrome_trace
+
+CAP_BYTES = 512 << 20
+ASKED_BYTES = 500 << 20
 
 
 class BoomError(Exception):
@@ -32,6 +37,10 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, owner: type, method: str, call: int
         return original(self, *arguments, **options)
 
     monkeypatch.setattr(owner, method, failing)
+
+
+def take_too_much() -> None:
+    torch.empty(ASKED_BYTES, dtype=torch.uint8, device="emulated")
 
 
 def raiser(error: type[BaseException]) -> Callable[[], Any]:
@@ -80,12 +89,28 @@ def test_an_error_anywhere_keeps_what_was_before(
 def test_a_device_that_runs_out_of_memory_in_a_forward_is_said(
     profile: Callable[..., api.Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def take_all() -> None:
-        torch.empty(1 << 40, dtype=torch.uint8, device="emulated")
-
-    fail_at(monkeypatch, FluxTransformer2DModel, "forward", 2, take_all)
-    run = assert_readable(profile(torch.OutOfMemoryError, mode="resident", vram_bytes=512 << 20), "OutOfMemoryError")
+    fail_at(monkeypatch, FluxTransformer2DModel, "forward", 2, take_too_much)
+    run = assert_readable(profile(torch.OutOfMemoryError, mode="resident", vram_bytes=CAP_BYTES), "OutOfMemoryError")
     assert run.summary().peak_allocated_bytes is not None
+
+
+@pytest.mark.parametrize(
+    ("mode", "there"),
+    [("resident", {"text_encoder", "text_encoder_2", "transformer", "vae"}), ("model", {"transformer"})],
+)
+def test_a_device_that_runs_out_of_memory_tells_who_held_it(
+    mode: str, there: set[str], profile: Callable[..., api.Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gc.collect()  # what a failed pipeline left on the device would have no name here
+    fail_at(monkeypatch, FluxTransformer2DModel, "forward", 2, take_too_much)
+    run = api.load(profile(torch.OutOfMemoryError, mode=mode, vram_bytes=CAP_BYTES).path)
+    memory = out_of_memory(run.timeline)
+    assert memory is not None
+    assert {holder.component for holder in memory.holders} == there
+    assert all(holder.weight_bytes == holder.component_bytes for holder in memory.holders)
+    assert (memory.fqn, memory.cap_bytes, memory.requested_bytes) == ("transformer", CAP_BYTES, ASKED_BYTES)
+    assert memory.allocated_bytes is not None
+    assert memory.weight_bytes <= memory.allocated_bytes < CAP_BYTES < memory.allocated_bytes + ASKED_BYTES
 
 
 def test_a_run_after_a_failed_one_is_as_the_first(
