@@ -1,5 +1,5 @@
 """What to change in a profiled run: named findings, each with evidence from the run and a predicted gain."""
 
-from tracekit.analysis.findings.find import find_findings
+from tracekit.analysis.findings.find import advised, find_findings
 
-__all__ = ["find_findings"]
+__all__ = ["advised", "find_findings"]

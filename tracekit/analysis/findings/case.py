@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
+import pandas as pd
+
+from tracekit.analysis.findings.cost import cost_of
 from tracekit.analysis.prediction.code import code_for
 from tracekit.analysis.prediction.planner import configuration_of
 from tracekit.analysis.prediction.predictor import Predictor
 from tracekit.analysis.prediction.rates import UnknownCost
 from tracekit.analysis.prediction.residents import choose_residents, resident_names, shortest_names
-from tracekit.model import Summary, Timeline
-from tracekit.model.plan import Configuration, Estimate, Prediction, Residents
-from tracekit.model.report import Basis, Finding
-from tracekit.units import format_duration, format_memory
+from tracekit.analysis.verdict import Shares, knows_kernels
+from tracekit.model import Phase, Summary, Timeline
+from tracekit.model.finding import Basis, Finding, Gain
+from tracekit.model.plan import TYPICAL_STEPS, Configuration, Estimate, Prediction, Residents
+from tracekit.model.typical import warm_steps
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,12 @@ class Case:
         return int((self.timeline.steps["run_index"] == first).sum())
 
     @cached_property
+    def shares(self) -> Shares | None:
+        """How warm steps divide; None without one, or where kernels are not known."""
+        warm = warm_steps(self.summary.steps, self.summary.paging)
+        return Shares.of(warm) if knows_kernels(self.summary) else None
+
+    @cached_property
     def vram_bytes(self) -> int | None:
         """Device memory that the run might have used."""
         device = self.timeline.run.manifest.device
@@ -53,75 +64,149 @@ class Case:
 
     @cached_property
     def own(self) -> Prediction | None:
-        """What the model says of the run's own configuration, so that like is held against like."""
-        return self._predict(self.configuration) if self.configuration else None
+        """What the model says of the run's own configuration, so that like is held against like.
 
-    @cached_property
-    def noise_ns(self) -> int:
-        """How far warm steps differed: a gain below that is none."""
-        cold = self.summary.cold_warm
-        if cold is None or cold.warm_max_ns is None or cold.warm_min_ns is None:
-            return 0
-        return cold.warm_max_ns - cold.warm_min_ns
+        Of one that has no name, or that this run has no evidence for, what was measured; None without a warm step.
+        """
+        return (self.predict(self.configuration) if self.configuration else None) or self._measured()
 
     @cached_property
     def residents(self) -> Residents | None:
         """What might stay on the device."""
         try:
-            return choose_residents(self.predictor, self.vram_bytes) if self.vram_bytes else None
+            return choose_residents(self.predictor, self.vram_bytes, self._memory) if self.vram_bytes else None
         except UnknownCost:
             return None
 
+    @cached_property
+    def whole(self) -> Configuration | None:
+        """The simplest way to bring weights once a run instead of once a step; None where no such way fits."""
+        for mode in ("resident", "model"):
+            other = self.predict(Configuration(mode=mode))
+            if other is not None and self._fits(other):
+                return other.configuration
+        return None
+
     def partial(self) -> Configuration | None:
-        """Partial offload with that."""
+        """Partial offload with what might stay."""
         if self.residents is None:
             return None
-        return Configuration(mode="partial", resident=resident_names(self.predictor, self.residents))
+        names = resident_names(self.predictor, self.residents)
+        return Configuration(mode="partial", host_memory=self._memory, resident=names)
+
+    def predict(self, configuration: Configuration) -> Prediction | None:
+        """What a configuration takes; None where this run has no evidence for it."""
+        predicted = self._prediction(configuration)
+        return predicted if isinstance(predicted, Prediction) else None
+
+    def _prediction(self, configuration: Configuration) -> Prediction | UnknownCost:
+        try:
+            return self.predictor.predict(configuration)
+        except UnknownCost as unknown:
+            return unknown
 
     def predicted(
-        self, slug: str, title: str, evidence: str, configuration: Configuration | None, cost: str = "", code: str = ""
+        self,
+        slug: str,
+        title: str,
+        evidence: str,
+        configuration: Configuration | None,
+        *,
+        command: str = "",
+        cost: str = "",
+        code: str = "",
+        moment: tuple[int, int] | None = None,
+        plain: bool = False,
     ) -> Finding | None:
         """The finding that a change to `configuration` is worth it; None where it is not, by more than noise.
 
-        Nor is it where the configuration does not fit.
+        Nor is it where the configuration does not fit. `plain`: the evidence speaks for the change by itself, so that
+        it is found, without a gain, also where the run lacks what a prediction takes.
         """
-        other = self._predict(configuration) if configuration else None
-        if other is None or self.own is None or configuration is None or not self._fits(other):
+        if configuration is None or self.own is None:
             return None
-        gain = self.own.total_ns(self.steps).less(other.total_ns(self.steps))
-        if gain.low <= self.noise_ns:
+        other = self._prediction(configuration)
+        gains, reason = [], ""
+        if isinstance(other, Prediction):
+            saved = [(steps, self.own.total_ns(steps).less(other.total_ns(steps))) for steps in self._horizons()]
+            gains = [_gain(steps, total) for steps, total in saved]
+            cost = cost or cost_of(self.own, other, self.noise_ns(1))
+            if not self._fits(other) or not self._worth(gains):
+                return None
+        elif plain and self._holds_weights():
+            reason = f"; the gain is not predicted, since {other}"
+        else:
             return None
         return Finding(
             slug=slug,
             title=title,
-            evidence=evidence,
-            low_ns=gain.low,
-            high_ns=gain.high,
+            evidence=evidence + reason,
+            gains=gains,
             basis=Basis.PREDICTED,
-            cost=cost or self._cost(other),
-            code=code or self._code(configuration),
+            cost=cost,
+            command=command,
+            code=code or self.code(configuration),
+            start_ns=moment and moment[0],
+            end_ns=moment and moment[1],
         )
 
-    def measured(self, slug: str, title: str, evidence: str, gain: Estimate, cost: str, code: str) -> Finding | None:
-        """The finding that something measured can be saved; None where noise is larger."""
-        if gain.low <= self.noise_ns:
+    def measured(
+        self,
+        slug: str,
+        title: str,
+        evidence: str,
+        a_step: Estimate,
+        *,
+        cost: str,
+        code: str,
+        command: str = "",
+        moment: tuple[int, int] | None = None,
+    ) -> Finding | None:
+        """The finding that something measured, `a_step` of each step, can be saved; None where noise is larger."""
+        gains = [_gain(steps, a_step.times(steps)) for steps in self._horizons()]
+        if not self._worth(gains):
             return None
         return Finding(
             slug=slug,
             title=title,
             evidence=evidence,
-            low_ns=gain.low,
-            high_ns=gain.high,
+            gains=gains,
             basis=Basis.MEASURED,
             cost=cost,
+            command=command,
             code=code,
+            start_ns=moment and moment[0],
+            end_ns=moment and moment[1],
         )
 
-    def _predict(self, configuration: Configuration | None) -> Prediction | None:
-        try:
-            return self.predictor.predict(configuration) if configuration else None
-        except UnknownCost:
-            return None
+    def noise_ns(self, steps: int) -> int:
+        """How far totals of so many steps may differ by chance, from how far the warm steps did."""
+        cold = self.summary.cold_warm
+        if cold is None or cold.warm_max_ns is None or cold.warm_min_ns is None:
+            return 0
+        return round((cold.warm_max_ns - cold.warm_min_ns) * math.sqrt(max(steps / self.steps, 1)))
+
+    def code(self, configuration: Configuration) -> str:
+        """The configuration's code to paste."""
+        weights = self.predictor.weights.all
+        names = shortest_names(configuration.resident, (f"{w.fqn}.{w.name}" for w in weights if not w.is_buffer))
+        device = self.timeline.run.manifest.device.torch_device or "cuda"
+        return code_for(configuration, device, self.predictor.denoisers, names)
+
+    @property
+    def _memory(self) -> str:
+        return self.configuration.host_memory if self.configuration else "as-loaded"
+
+    def _horizons(self) -> list[int]:
+        """The run's own number of steps and, of a short profile, what is usual."""
+        return [self.steps] if self.steps >= TYPICAL_STEPS else [self.steps, TYPICAL_STEPS]
+
+    def _worth(self, gains: list[Gain]) -> bool:
+        return any(gain.low_ns > self.noise_ns(gain.steps) for gain in gains)
+
+    def _holds_weights(self) -> bool:
+        ram = self.timeline.run.manifest.machine.ram_bytes
+        return not ram or self.predictor.weights.total_bytes <= ram
 
     def _fits(self, prediction: Prediction) -> bool:
         ram = self.timeline.run.manifest.machine.ram_bytes
@@ -129,26 +214,42 @@ class Case:
             not ram or prediction.held_bytes <= ram
         )
 
-    def _cost(self, other: Prediction) -> str:
-        """What a change takes: memory on either side, set-up, and from which step on it pays."""
-        assert self.own is not None
-        parts = []
-        device = other.device_bytes.value - self.own.device_bytes.value
-        if device > 0:
-            parts.append(f"{format_memory(device)} more device memory")
-        if other.locked_bytes:
-            parts.append(f"{format_memory(other.locked_bytes)} of page-locked host memory")
-        setup = other.setup_ns.value - self.own.setup_ns.value
-        if setup > self.noise_ns:
-            parts.append(f"{format_duration(setup)} more set-up")
-        saved = self.own.warm_step_ns.value - other.warm_step_ns.value
-        before = other.total_ns(1).value - self.own.total_ns(1).value
-        if before > 0 and saved > 0:
-            parts.append(f"it pays from step {2 + before // saved}")
-        return ", ".join(parts) or "nothing that this run shows"
+    def _measured(self) -> Prediction | None:
+        """The run as it was: what it took, with its warm steps' spread."""
+        summary = self.summary
+        cold = summary.cold_warm
+        if cold is None or cold.warm_step_ns is None or cold.warm_min_ns is None or cold.warm_max_ns is None:
+            return None
+        run_index = summary.steps[0].run_index
+        phases = {row.phase: row.wall_ns for row in summary.phases if row.run_index == run_index}
+        setup, encode, decode = (_exactly(phases.get(name, 0)) for name in (Phase.SETUP, Phase.ENCODE, Phase.DECODE))
+        return Prediction(
+            configuration=Configuration(mode=self.mode),
+            setup_ns=setup,
+            encode_ns=encode,
+            first_step_ns=_exactly(cold.first_step_ns),
+            warm_step_ns=Estimate(cold.warm_step_ns, cold.warm_min_ns, cold.warm_max_ns),
+            decode_ns=decode,
+            device_bytes=_exactly(summary.peak_allocated_bytes or 0),
+            host_bytes=0,
+            held_bytes=0,
+            locked_bytes=0,
+            traffic={},
+            notes=[],
+        )
 
-    def _code(self, configuration: Configuration) -> str:
-        weights = self.predictor.weights.all
-        names = shortest_names(configuration.resident, (f"{w.fqn}.{w.name}" for w in weights if not w.is_buffer))
-        device = self.timeline.run.manifest.device.torch_device or "cuda"
-        return code_for(configuration, device, self.predictor.denoisers, names)
+
+def longest(rows: pd.DataFrame) -> tuple[int, int] | None:
+    """When the longest of some spans or copies went on; None of none."""
+    if rows.empty:
+        return None
+    place = int((rows["end_ns"] - rows["start_ns"]).to_numpy().argmax())
+    return int(rows["start_ns"].iloc[place]), int(rows["end_ns"].iloc[place])
+
+
+def _gain(steps: int, saved: Estimate) -> Gain:
+    return Gain(steps, saved.low, saved.high)
+
+
+def _exactly(value: int) -> Estimate:
+    return Estimate(value, value, value)

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 
 import msgspec
+import pandas as pd
 
-from tracekit.analysis.findings.case import Case
-from tracekit.model import Direction, HostMemory, Measure, Paging, SpanKind
+from tracekit.analysis.findings.case import Case, longest
+from tracekit.analysis.findings.command import MODE_OPTIONS, again
+from tracekit.model import Direction, HostMemory, Measure, SpanKind
+from tracekit.model.finding import Basis, Finding
 from tracekit.model.plan import Configuration, Estimate
-from tracekit.model.report import Basis, Finding
+from tracekit.model.typical import always_pages, warm_steps
 from tracekit.units import format_bytes, format_duration, format_memory, format_rate, format_share
 
 Rule = Callable[[Case], Finding | None]
 
 _STREAMING = ("sequential", "partial")
+_MUCH = 0.25
+"""Share of a warm step that exposed copies must take before another way of copying is worth a try."""
+_LITTLE_HIDDEN = 0.1
 _UNUSED = 0.25
 """A peak below this share of the device's memory leaves it nearly unused."""
 _STREAM = Configuration(mode="group", stream=True)
@@ -27,7 +34,10 @@ def pageable_memory(case: Case) -> Finding | None:
     pageable = by_memory.get(HostMemory.MMAP, 0) + by_memory.get(HostMemory.ANONYMOUS, 0)
     if own is None or case.emulated or case.mode not in _STREAMING or pageable <= summary.h2d_bytes / 2:
         return None
-    warm = [step for step in summary.steps if step.step_index > 0] or summary.steps
+    # Page-locked copies of weights that memory cannot hold as they are would be worse.
+    if always_pages(summary):
+        return None
+    warm = warm_steps(summary.steps, summary.paging) or summary.steps
     rate = format_rate(sum(step.h2d_bytes for step in warm), sum(step.h2d_ns for step in warm))
     pinned = [row for row in summary.ceilings if row.measure == Measure.PINNED_H2D]
     ceiling = f"; page-locked memory: {format_rate(pinned[-1].size_bytes, pinned[-1].median_ns)}" if pinned else ""
@@ -37,6 +47,28 @@ def pageable_memory(case: Case) -> Finding | None:
         f"{format_share(pageable / summary.h2d_bytes)} of {format_bytes(summary.h2d_bytes)} came from pageable memory, "
         f"at {rate} in warm steps{ceiling}",
         msgspec.structs.replace(own, host_memory="pinned"),
+        command=again(case.timeline.run.manifest, ("--host-memory",), "--host-memory pinned"),
+        moment=longest(_onloads(case)),
+        plain=True,
+    )
+
+
+def exposed_copies(case: Case) -> Finding | None:
+    """No kernel runs beside the copies, though a stream could copy ahead."""
+    shares = case.shares
+    if case.emulated or case.mode not in (*_STREAMING, "script") or always_pages(case.summary):
+        return None
+    if shares is None or shares.exposed < _MUCH or 1 - shares.exposed / shares.copy >= _LITTLE_HIDDEN:
+        return None
+    return case.predicted(
+        "exposed-copies",
+        "Copy ahead on a stream: the device waits for every weight",
+        f"copies are under way for {format_share(shares.copy)} of a warm step, and kernels hide "
+        f"{format_share(1 - shares.exposed / shares.copy)} of that",
+        _STREAM,
+        command=again(case.timeline.run.manifest, MODE_OPTIONS, "--offload group --stream"),
+        moment=longest(_onloads(case)),
+        plain=True,
     )
 
 
@@ -51,16 +83,17 @@ def cache_clearing(case: Case) -> Finding | None:
     clearing, allocation = case.predictor.evidence.hooks.clearing, copies.allocation
     step = sum(took for fqn, took in clearing.items() if _in_loop(case, fqn))
     step += sum(took for (fqn, _), took in allocation.items() if _in_loop(case, fqn))
-    whole = round(step * case.steps)
     low, high = case.predictor.evidence.work_band
     return case.measured(
         "cache-clearing",
         "Keep the allocator's cache: it is cleared after every weight",
         f"{len(clears):,} calls of empty_cache in {case.steps} steps; clearing, and getting the memory back from the "
         f"driver, take {format_duration(step)} a step",
-        Estimate(whole, round(whole * low), round(whole * high)),
-        "device memory may fragment",
-        "import torch\n\ntorch.cuda.empty_cache = lambda: None  # for as long as the pipeline runs\n",
+        Estimate(round(step), round(step * low), round(step * high)),
+        cost="device memory that may fragment",
+        command=again(case.timeline.run.manifest, ("--allocator",), "--allocator no-clearing"),
+        moment=longest(clears),
+        code="import torch\n\ntorch.cuda.empty_cache = lambda: None  # for as long as the pipeline runs\n",
     )
 
 
@@ -81,6 +114,13 @@ def group_copies_back(case: Case) -> Finding | None:
         f"{len(back):,} copies brought {format_bytes(int(back['size_bytes'].sum()))} of weights back to the host, "
         f"which took {format_duration(took)}; the host copies were there before",
         better,
+        command=again(
+            case.timeline.run.manifest,
+            MODE_OPTIONS,
+            "--offload sequential" if case.emulated else "--offload group --stream",
+        ),
+        moment=longest(back),
+        plain=True,
     )
 
 
@@ -97,13 +137,16 @@ def pinning_on_the_fly(case: Case) -> Finding | None:
         f"{len(onloads):,} onloads took {format_duration(took)} of the host, which copies each weight into "
         "page-locked memory first",
         msgspec.structs.replace(own, low_cpu_mem=False),
+        command=again(case.timeline.run.manifest, ("--low-cpu-mem",), ""),
+        moment=longest(onloads),
+        plain=True,
     )
 
 
 def weights_exceed_ram(case: Case) -> Finding | None:
     """Host memory does not hold the weights: no step is ever warm."""
     paging = case.summary.paging
-    if paging is None or paging.paging != Paging.ALWAYS:
+    if paging is None or not always_pages(case.summary):
         return None
     ram = case.timeline.run.manifest.machine.ram_bytes
     return Finding(
@@ -112,10 +155,10 @@ def weights_exceed_ram(case: Case) -> Finding | None:
         evidence=f"{format_bytes(paging.later_read_bytes)} came from disk after step 1; the weights are "
         f"{format_memory(case.predictor.weights.total_bytes)}, the machine has {format_memory(ram)}, "
         "and a limit of the process may be lower",
-        low_ns=None,
-        high_ns=None,
+        gains=[],
         basis=Basis.MEASURED,
         cost="more memory, or weights of fewer bytes (quantized)",
+        command="",
         code=_quantized(case),
     )
 
@@ -125,18 +168,20 @@ def component_every_step(case: Case) -> Finding | None:
     spans = case.timeline.spans
     rows = spans[(spans["kind"] == SpanKind.ONLOAD) & (spans["step_index"] >= 0)]
     rows = rows[rows["fqn"].astype(str).isin(set(case.timeline.run.manifest.components))]
-    again = rows[rows.duplicated("fqn")] if case.mode in ("model", "script") else rows.iloc[:0]
-    if again.empty:
+    repeated = rows[rows.duplicated("fqn")] if case.mode in ("model", "script") else rows.iloc[:0]
+    if repeated.empty:
         return None
-    names = sorted(set(again["fqn"].astype(str)))
-    took = int((again["end_ns"] - again["start_ns"]).sum())
+    names = sorted(set(repeated["fqn"].astype(str)))
+    took = int((repeated["end_ns"] - repeated["start_ns"]).sum())
+    a_step = took // len(case.timeline.steps)
     return case.measured(
         "component-every-step",
         f"Keep {', '.join(names)} on the device for the whole loop: whole components come again in later steps",
-        f"{len(again):,} onloads of whole components after their first took {format_duration(took)}",
-        Estimate(took, took, took),
-        "device memory for them together",
-        "\n".join(f'pipe.{name}.to("cuda")' for name in names) + "\n",
+        f"{len(repeated):,} onloads of whole components after their first took {format_duration(took)}",
+        Estimate(a_step, a_step, a_step),
+        cost="device memory for them together",
+        moment=longest(repeated),
+        code="\n".join(f'pipe.{name}.to("cuda")' for name in names) + "\n",
     )
 
 
@@ -145,25 +190,63 @@ def mapped_weights(case: Case) -> Finding | None:
     own, paging = case.configuration, case.summary.paging
     if own is None or case.mode not in _STREAMING or paging is None or not paging.mapped_bytes:
         return None
+    if always_pages(case.summary):
+        return None
     return case.predicted(
         "mapped-weights",
         "Copy the weights into memory once: they are still in their mmapped files",
         f"{format_bytes(paging.mapped_bytes)} of weights were in mapped files at their first onload; "
         f"{format_bytes(paging.later_read_bytes)} came from disk after step 1",
         msgspec.structs.replace(own, host_memory="anonymous"),
+        command=again(case.timeline.run.manifest, ("--host-memory",), "--host-memory anonymous"),
+        moment=longest(_onloads(case)),
+    )
+
+
+def weights_fit(case: Case) -> Finding | None:
+    """All weights, or each component's, fit on the device, and are copied in every step all the same."""
+    peak, total = case.summary.peak_allocated_bytes, case.vram_bytes
+    if not _streams(case) or peak is None or not total or case.whole is None:
+        return None
+    parts = case.predictor.weights.components
+    sizes = {name: sum(weight.size_bytes for weight in own) for name, own in parts.items()}
+    resident = case.whole.mode == "resident"
+    what = (
+        f"all weights together take {format_memory(sum(sizes.values()))}"
+        if resident
+        else f"the largest component takes {format_memory(max(sizes.values()))}"
+    )
+    return case.predicted(
+        "weights-fit",
+        "Keep all weights on the device: they fit"
+        if resident
+        else "Bring whole components, once a run: each of them fits on the device",
+        f"the peak was {format_memory(peak)} of {format_memory(total)}, and {what}",
+        case.whole,
+        command=again(case.timeline.run.manifest, MODE_OPTIONS, f"--offload {case.whole.mode}"),
+        moment=longest(_onloads(case)),
     )
 
 
 def idle_device_memory(case: Case) -> Finding | None:
     """The device is nearly empty while its weights are copied in every step: the post's opening remark."""
     peak, total = case.summary.peak_allocated_bytes, case.vram_bytes
-    if case.mode != "sequential" or peak is None or not total or peak > _UNUSED * total or case.residents is None:
+    if not _streams(case) or case.mode == "partial" or peak is None or not total or peak > _UNUSED * total:
         return None
+    if case.whole is not None or case.residents is None:
+        return None
+    kept, partial = case.residents, case.partial()
+    parts = case.predictor.weights.components
+    whole = sum(weight.size_bytes for name in case.predictor.denoisers for weight in parts.get(name, ()))
     return case.predicted(
         "idle-device-memory",
         "Use the device's memory: keep part of the denoiser there",
-        f"the peak was {format_memory(peak)} of {format_memory(total)}; {case.residents.reason}",
-        case.partial(),
+        f"the peak was {format_memory(peak)} of {format_memory(total)}; keeping {format_memory(kept.size_bytes)}, "
+        f"{format_share(kept.size_bytes / max(whole, 1))} of the denoiser, saves {format_duration(kept.saved_ns)} "
+        "of copying and hooks a step",
+        partial,
+        command=shlex.join(["tracekit", "plan", case.summary.path, "--code", partial.name]) if partial else "",
+        moment=longest(_onloads(case)),
     )
 
 
@@ -189,15 +272,30 @@ def larger_dtype(case: Case) -> Finding | None:
 
 RULES: tuple[Rule, ...] = (
     pageable_memory,
+    exposed_copies,
     cache_clearing,
     group_copies_back,
     pinning_on_the_fly,
     weights_exceed_ram,
     component_every_step,
     mapped_weights,
+    weights_fit,
     idle_device_memory,
     larger_dtype,
 )
+
+
+def _streams(case: Case) -> bool:
+    """Whether steps wait for weights that come again and again: as the mode says, or as a script's figures do."""
+    if case.mode == "script":
+        return case.shares is not None and case.shares.exposed >= _MUCH
+    return case.mode in _STREAMING
+
+
+def _onloads(case: Case) -> pd.DataFrame:
+    """The warm steps' weight copies to the device."""
+    copies = case.timeline.copies
+    return copies[copies["is_weight"] & (copies["direction"] == Direction.H2D) & (copies["step_index"] > 0)]
 
 
 def _in_loop(case: Case, fqn: str) -> bool:
