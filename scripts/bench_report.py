@@ -22,6 +22,7 @@ from perfetto.browser import FLAGS, chromium
 from playwright.sync_api import Browser, sync_playwright
 
 from tracekit.analysis import build_timeline, summarize
+from tracekit.analysis.prediction.planner import make_plan
 from tracekit.analysis.report import build_report
 from tracekit.model import DeviceInfo, RunData
 from tracekit.render.html import render_report
@@ -67,7 +68,7 @@ def measure(browser: Browser, copies: int) -> list[str]:
     timeline = build_timeline(run)
     summary = summarize(timeline)
     summarized = time.perf_counter_ns()
-    report = build_report([(timeline, summary)])
+    report = build_report([(timeline, summary, make_plan(timeline))])
     collected = time.perf_counter_ns()
     page = render_report(report)
     rendered = time.perf_counter_ns()

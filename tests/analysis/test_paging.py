@@ -15,6 +15,8 @@ from torch import nn
 
 import tracekit
 from tracekit.analysis import build_timeline, summarize
+from tracekit.analysis.findings import find_findings
+from tracekit.analysis.prediction.predictor import Predictor
 from tracekit.capture import linux
 from tracekit.capture.pagecache import evict, mapped_weights, populate
 from tracekit.device.emulated import load
@@ -54,14 +56,16 @@ def test_a_cold_start_alone() -> None:
 
 
 def test_every_step_pages_and_none_is_called_warm() -> None:
-    summary = summarize(build_timeline(sampled(build_run(steps=4), lambda run, step: COLD)))
+    timeline = build_timeline(sampled(build_run(steps=4), lambda run, step: COLD))
+    summary = summarize(timeline)
     assert summary.paging is not None
     assert summary.paging.paging is Paging.ALWAYS
     assert summary.paging.paged_steps == [(0, step) for step in range(4)]
     assert "No step is warm, the run is always paging: each of 3 later steps" in summary.verdict
     assert "warm step" not in summary.verdict.replace("No step is warm", "")
-    assert not any("pinned" in line for line in summary.next_steps)
-    assert "do not stay in memory" in summary.next_steps[0]
+    slugs = {finding.slug for finding in find_findings(timeline, summary, Predictor(timeline))}
+    assert "weights-exceed-ram" in slugs
+    assert not slugs & {"pageable-memory", "mapped-weights", "exposed-copies"}
     assert always_pages(summary)
 
 

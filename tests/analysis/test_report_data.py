@@ -19,7 +19,8 @@ from tracekit.analysis.report.heat import heat_map
 from tracekit.analysis.report.memory import memory_track
 from tracekit.analysis.report.totals import break_even, fastest
 from tracekit.model import Cause, OffloadInfo, RunData
-from tracekit.model.report import MAX_POINTS, Basis, CheckState, CopyState, Matrix, Report, RunReport, TotalLine
+from tracekit.model.finding import Basis
+from tracekit.model.report import MAX_POINTS, CheckState, CopyState, Matrix, Report, RunReport, TotalLine
 from tracekit.model.tables import COUNTERS
 
 S = 10**9
@@ -27,7 +28,7 @@ S = 10**9
 
 def report_of(*runs: RunData) -> Report:
     timelines = [build_timeline(run) for run in runs]
-    return build_report([(timeline, summarize(timeline)) for timeline in timelines])
+    return build_report([(timeline, summarize(timeline), None) for timeline in timelines])
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,8 @@ def values(matrix: Matrix | None) -> np.ndarray[Any, np.dtype[np.float32]]:
 def line(name: str, setup: int, first: int, warm: int) -> TotalLine:
     return TotalLine(
         name=name, setup_ns=setup, around_ns=0, first_step_ns=first, warm_step_ns=warm, warm_low_ns=warm,
-        warm_high_ns=warm, measured_steps=4, basis=Basis.MEASURED,
+        warm_high_ns=warm, once_low_ns=setup + first, once_high_ns=setup + first,
+        measured_steps=4, basis=Basis.MEASURED,
     )  # fmt: skip
 
 

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracekit.analysis import build_timeline, summarize
-from tracekit.analysis.summary import weight_bytes
 from tracekit.model import NONE, Summary
 
 
@@ -68,7 +67,8 @@ def test_a_built_run(device):
     run = build_run(device=device, steps=4, blocks=2)
     summary = summarize(build_timeline(run))
     steps = summary.steps
-    weights = weight_bytes(run)["transformer"]
+    parameters = run.parameters[run.parameters["component"].astype(str) == "transformer"]
+    weights = int(parameters.loc[parameters["tied_to"].astype(str) == "", "size_bytes"].sum())
     assert [step.h2d_bytes for step in steps] == [weights, weights + 8, weights + 8, weights + 8]
     assert [step.copy_count for step in steps] == [16, 17, 17, 17]
     # A step's last kernels, the denoiser's and the scheduler's, may still run after it.
@@ -141,15 +141,6 @@ def test_peaks_are_the_largest_sample_or_the_devices_own():
     samples = [("device_allocated_bytes", 5.0), ("device_peak_allocated_bytes", 9.0), ("device_allocated_bytes", 2.0)]
     summary = summary_of({"counters": [{"series": name, "t_ns": 1, "value": value} for name, value in samples]})
     assert (summary.peak_allocated_bytes, summary.peak_reserved_bytes) == (9, None)
-
-
-def test_tied_weights_count_once():
-    parameters = [
-        {"fqn": "t.a", "parameter": "weight", "component": "t", "size_bytes": 10},
-        {"fqn": "t.b", "parameter": "weight", "component": "t", "size_bytes": 10, "tied_to": "t.a.weight"},
-        {"fqn": "t.a", "parameter": "weight", "component": "t", "size_bytes": 10},
-    ]
-    assert weight_bytes(make_run({"parameters": parameters})) == {"t": 10}
 
 
 def test_an_empty_run_folder_is_summed_up_and_says_so():

@@ -1,13 +1,12 @@
-"""What the verdict and the advice say, from summaries made for one claim each."""
+"""What the verdict says, from summaries made for one claim each."""
 
 import msgspec
 import pytest
-from builders import build_run, make_manifest
+from builders import build_run
 
 from tracekit.analysis import build_timeline, summarize
-from tracekit.analysis.advice import next_steps
 from tracekit.analysis.verdict import verdict
-from tracekit.model import ColdWarm, DeviceInfo, ModuleRow, OffloadInfo, PhaseRow, StepRow, Summary
+from tracekit.model import ColdWarm, ModuleRow, PhaseRow, StepRow, Summary
 from tracekit.units import GIB
 
 MS = 1_000_000
@@ -43,7 +42,7 @@ def summary(*steps: StepRow, **changes) -> Summary:
         "verdict": "", "denoisers": ["transformer"], "total_ns": 1, "setup_ns": 0, "h2d_bytes": 10**9, "d2h_bytes": 0,
         "h2d_bytes_by_memory": {"mmap": 10**9}, "peak_allocated_bytes": GIB, "peak_reserved_bytes": GIB,
         "steps": list(steps), "phases": [], "modules": [module], "unattributed_copies": 0, "device_only_copies": 0,
-        "cold_warm": cold_warm(*(s.wall_ns // MS for s in steps)) if steps else None, "warnings": [], "next_steps": [],
+        "cold_warm": cold_warm(*(s.wall_ns // MS for s in steps)) if steps else None, "warnings": [],
     }  # fmt: skip
     return Summary(**(fields | changes))
 
@@ -167,88 +166,6 @@ def test_incomplete_emulated_and_without_kernels_are_said():
     assert "computing was not recorded" in verdict(summary(*blind, activity="cupti"))
 
 
-def advice(run: Summary, weights=None, command="tracekit profile synthetic:flux-tiny --offload sequential", **changes):
-    device = DeviceInfo(kind="cuda", name="H100", torch_device="cuda:0", cap_bytes=12 * GIB)
-    fields = {"offload": OffloadInfo(mode=run.mode), "device": device, "command": command.split()} | changes
-    return next_steps(run, make_manifest(**fields), weights or {"transformer": 24 * GIB, "vae": GIB})
-
-
-def test_advice_for_sequential_with_room_on_the_device():
-    assert advice(summary(*COPYING)) == [
-        "11.0 GiB of the device's 12.0 GiB were never used; weights that stay there are not copied: "
-        "tracekit profile synthetic:flux-tiny --offload partial --resident-gib 9",
-        "100% of the bytes come from pageable memory, at 8.00 GB/s when warm; page-locked memory copies faster: "
-        "tracekit profile synthetic:flux-tiny --offload sequential --host-memory pinned",
-        "Kernels hide 0% of the copy time; a stream copies ahead while they run: "
-        "tracekit profile synthetic:flux-tiny --offload group --stream",
-    ]
-
-
-def test_advice_takes_the_simplest_mode_that_fits():
-    assert "--offload resident" in advice(summary(*COPYING), {"transformer": 5 * GIB, "vae": GIB})[0]
-    assert "--offload model" in advice(summary(*COPYING), {"transformer": 9 * GIB, "vae": 3 * GIB})[0]
-    full = summary(*COPYING, peak_reserved_bytes=12 * GIB)
-    assert not any("never used" in line for line in advice(full))
-
-
-def test_advice_counts_what_partial_keeps_already():
-    offload = OffloadInfo(mode="partial", options={"resident_bytes": 4 * GIB})
-    run = summary(*COPYING, mode="partial", peak_reserved_bytes=6 * GIB)
-    command = "tracekit profile x --offload=partial --resident-gib 4 --output runs/a --force --steps 4"
-    assert advice(run, command=command, offload=offload)[0].endswith(
-        "tracekit profile x --steps 4 --offload partial --resident-gib 9"
-    )
-
-
-def test_no_advice_without_evidence():
-    assert advice(summary(COLD, step(1, 10, 80, 10))) == []
-    assert advice(summary(*COPYING, activity="none")) != advice(summary(*COPYING))
-    pinned = advice(summary(*COPYING, h2d_bytes_by_memory={"pinned": 10**9}))
-    assert not any("page-locked" in line for line in pinned)
-    hidden = advice(summary(COLD, step(1, 40, 50, 10, hidden=30)))
-    assert not any("--stream" in line for line in hidden)
-
-
-def test_the_emulated_device_is_advised_only_what_it_can_do():
-    device = DeviceInfo(kind="emulated", name="emulated", torch_device="emulated:0")
-    assert advice(summary(*COPYING, emulated=True), device=device) == [
-        "Model offload copies each component once a run instead of once a step, where 24.0 GiB of device memory can "
-        "hold the largest: tracekit profile synthetic:flux-tiny --offload model"
-    ]
-
-
-def test_more_samples_are_advised_where_they_are_missing():
-    assert advice(summary(COLD))[0] == (
-        "One step has nothing warm to compare with: tracekit profile synthetic:flux-tiny --offload sequential --steps 4"
-    )
-    run = summary(*COPYING)
-    once = msgspec.structs.replace(run.modules[0], fqn="vae.conv_in", onloads=1, warm_ns=None, first_ns=100)
-    assert advice(summary(*COPYING, modules=[*run.modules, once]))[-1] == (
-        "The weights of vae were onloaded once, so they have no warm sample: "
-        "tracekit profile synthetic:flux-tiny --offload sequential --runs 2"
-    )
-
-
-@pytest.mark.parametrize(
-    ("command", "again"),
-    [
-        ("/venv/bin/tracekit profile x", "tracekit profile x --steps 4"),
-        ("python -m tracekit profile x --steps=1", "tracekit profile x --steps 4"),
-        ("python /venv/bin/tracekit profile x --steps 1 --stream", "tracekit profile x --stream --steps 4"),
-        ("python mine.py", "in your code, run more steps"),
-    ],
-)
-def test_the_command_is_found_however_tracekit_was_started(command, again):
-    assert advice(summary(COLD), command=command)[0].endswith(": " + again)
-
-
-def test_users_scripts_are_advised_in_terms_of_their_code():
-    run = summary(*COPYING, mode="script")
-    lines = advice(run, command="tracekit profile mine.py --steps 3", offload=OffloadInfo(mode="script"))
-    assert lines
-    assert all("in your code, " in line for line in lines)
-
-
 def test_a_built_run_says_what_was_built():
     built = summarize(build_timeline(build_run(steps=4)))
     assert built.verdict.startswith("Copying weights takes 87% of a warm step (87% in each of 3), computing 8%")
@@ -256,7 +173,3 @@ def test_a_built_run_says_what_was_built():
         "Step 1 took 15.6 ms, 4.5 times the median of 3 warm steps (3.51 ms). It spent 12.0 ms more on "
         "disk reads (18.2 MB of 24.3 MB came from disk). Set-up took 1.20 s."
     ) in built.verdict
-    assert built.next_steps[0] == (
-        "Disk reads took 12.0 ms of step 1; with the files in the page cache: "
-        "tracekit profile synthetic:flux-tiny --page-cache cached"
-    )

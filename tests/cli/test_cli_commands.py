@@ -101,7 +101,7 @@ def test_profile_ends_with_verdict_paths_and_the_next_command(profiled: tuple[Pa
     lines = error.splitlines()
     assert lines[-3] == "Run    out"
     assert lines[-2].startswith("Trace  out/trace.json.gz (")
-    assert lines[-1] == "Next: tracekit show out"
+    assert lines[-1] == "Next: tracekit open out --report"
     assert [line.partition(" done")[0] for line in lines if line.startswith("step ")][:2] == ["step 1", "step 2"]
     assert "\x1b" not in error
     assert max(map(len, lines)) <= 80
@@ -109,7 +109,7 @@ def test_profile_ends_with_verdict_paths_and_the_next_command(profiled: tuple[Pa
 
 def test_show_answers_on_stdout(profiled: tuple[Path, Answer], beside: Path, call: Call) -> None:
     text = call("show", "out")
-    assert (text.code, text.err) == (0, "\nNext: tracekit export out\n")
+    assert (text.code, text.err) == (0, "\nNext: tracekit open out --report\n")
     assert json.loads(profiled[1].out)["verdict"] in " ".join(text.out.split())
     as_json = call("show", "out", "--json")
     assert json.loads(as_json.out) == json.loads(profiled[1].out)

@@ -12,13 +12,13 @@ from packaging.requirements import Requirement
 from tracekit.cli.doctor import WIDTH, finding_lines
 from tracekit.cli.main import main
 from tracekit.device.doctor import can_profile, cgroups, examine, gpu, host, pagecache, software, storage
-from tracekit.model.finding import Finding, Level
+from tracekit.model.machinecheck import Level, MachineCheck
 
 RAM = 64 << 30
 
 
 @pytest.fixture(scope="module")
-def findings() -> list[Finding]:
+def findings() -> list[MachineCheck]:
     return examine()
 
 
@@ -31,7 +31,7 @@ def proc_with(folder: Path, **files: str) -> Path:
     return folder / "proc"
 
 
-def test_every_check_answers_here_and_what_is_not_ok_has_a_remedy(findings: list[Finding]) -> None:
+def test_every_check_answers_here_and_what_is_not_ok_has_a_remedy(findings: list[MachineCheck]) -> None:
     checks = [finding.check for finding in findings]
     assert len(checks) == len(set(checks))
     assert {gpu.CUDA, gpu.CUPTI, gpu.NVML, gpu.LINK, host.PAGE_LOCKED, software.EMULATED} < set(checks)
@@ -173,13 +173,14 @@ def test_json_is_the_findings_and_the_code_is_0_with_findings(capsys: pytest.Cap
 
 
 def test_where_nothing_can_be_profiled_the_code_is_4(monkeypatch: pytest.MonkeyPatch) -> None:
-    gone = [Finding(check=name, level=Level.MISSING, found="not there") for name in (gpu.CUDA, software.EMULATED)]
+    gone = [MachineCheck(check=name, level=Level.MISSING, found="not there") for name in (gpu.CUDA, software.EMULATED)]
     monkeypatch.setattr("tracekit.device.doctor.examine", lambda: gone)
     assert main(["doctor"]) == 4
 
 
 def test_lines_stay_within_80_columns_and_control_characters_are_shown() -> None:
-    finding = Finding(check=storage.CACHE, level=Level.LIMITED, found="/x/\x1b[31m" * 30, remedy="do something " * 20)
-    lines = list(finding_lines([finding]))
+    remedy = "do something " * 20
+    check = MachineCheck(check=storage.CACHE, level=Level.LIMITED, found="/x/\x1b[31m" * 30, remedy=remedy)
+    lines = list(finding_lines([check]))
     assert max(map(len, lines)) <= WIDTH
     assert "\x1b" not in "".join(lines)

@@ -8,11 +8,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tracekit.api import load
-from tracekit.api.plan import saved_plan
 from tracekit.cli.main import main
 from tracekit.errors import ExitCode
 from tracekit.model.plan import OffloadPlan
+from tracekit.runfolder.plans import read_plan
 
 PROFILE = ("profile", "synthetic:flux-tiny", "--steps", "3", "--height", "32", "--width", "32", "--device", "emulated")
 
@@ -31,7 +30,7 @@ def test_a_plan_is_printed_within_80_columns_and_kept(run: Path, capsys: pytest.
     assert max(map(len, before_code.splitlines())) <= 80
     compile(code, "<pasted>", "exec")
     assert "resident: does not fit" in " ".join(before_code.split())
-    plan = saved_plan(load(run))
+    plan = read_plan(run)
     assert plan is not None
     assert set(plan.best) == {4, 10}
     assert {row.configuration.mode for row in plan.rows} == {"sequential", "partial", "model", "group", "resident"}
@@ -54,7 +53,7 @@ def test_one_configurations_code_is_printed_alone(run: Path, capsys: pytest.Capt
 def test_a_verified_plan_has_measured_beside_predicted(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", str(run), "--vram", "64MiB", "--verify", "1"]) == ExitCode.OK
     assert "predicted" in capsys.readouterr().out
-    plan = saved_plan(load(run))
+    plan = read_plan(run)
     assert plan is not None
     quantities = {row.quantity: row for row in plan.verified}
     assert {"set-up", "step 1", "warm step", "total", "device memory"} == quantities.keys()
@@ -63,7 +62,7 @@ def test_a_verified_plan_has_measured_beside_predicted(run: Path, capsys: pytest
     assert memory.predicted.high >= memory.measured
     # A folder with a plan in it is still a run folder, which --force replaces.
     assert main([*PROFILE, "--no-trace", "--force", "--output", str(run)]) == ExitCode.OK
-    assert saved_plan(load(run)) is None
+    assert read_plan(run) is None
 
 
 def test_what_cannot_be_verified_is_refused_in_one_line(

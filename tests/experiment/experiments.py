@@ -56,7 +56,7 @@ def make_summary(first_s: float, warm_s: float, later: int = 3, **changes: Any) 
             paging=Paging.COLD_ONLY, reason="", mapped_bytes=0, first_read_bytes=1000, later_read_bytes=0,
             resident_before=None, paged_steps=[],
         ),
-        "unattributed_copies": 0, "device_only_copies": 0, "warnings": [], "next_steps": [],
+        "unattributed_copies": 0, "device_only_copies": 0, "warnings": [],
         "conditions": Conditions(resident_share=0.0),
     }  # fmt: skip
     return Summary(**(fields | changes))

@@ -20,6 +20,7 @@ from tracekit.model import (
     Summary,
     TransferRow,
 )
+from tracekit.model.finding import Basis, Finding, Gain
 
 MS = 1_000_000
 
@@ -111,6 +112,25 @@ def make_summary(step_count: int = 4, module_count: int = 10, **changes: Any) ->
         ),
         "modules": [make_module(index) for index in range(module_count)], "unattributed_copies": 0,
         "device_only_copies": 0, "warnings": ["GPU clocks are not locked: computing may vary by 6%"],
-        "next_steps": ["Page-locked memory copies faster: tracekit profile FLUX.1-dev --host-memory pinned"],
+        "findings": [
+            Finding(
+                slug="pageable-memory", title="Page-lock the weights: the driver stages every copy of pageable memory",
+                evidence="100% of 105 GB came from pageable memory, at 8.68 GB/s in warm steps",
+                gains=[Gain(4, -8_000 * MS, -7_000 * MS), Gain(28, 60_000 * MS, 70_000 * MS)], basis=Basis.PREDICTED,
+                cost="22.2 GiB of page-locked host memory, it pays from 7 steps on",
+                command="tracekit profile FLUX.1-dev --host-memory pinned", code="pin(modules)\n",
+                instead_of=["exposed-copies"], start_ns=1, end_ns=2,
+            ),
+            Finding(
+                slug="exposed-copies", title="Copy ahead on a stream: the device waits for every weight",
+                evidence="copies are under way for 67% of a warm step, and kernels hide 0% of that", gains=[],
+                basis=Basis.PREDICTED, cost="", command="", code="", instead_of=["pageable-memory"],
+            ),
+            Finding(
+                slug="cache-clearing", title="Keep the allocator's cache: it is cleared after every weight",
+                evidence="4,640 calls", gains=[Gain(4, 300 * MS, 300 * MS)], basis=Basis.MEASURED, cost="", command="",
+                code="",
+            ),
+        ],
     }  # fmt: skip
     return Summary(**(fields | changes))

@@ -16,10 +16,12 @@ from golden import assert_golden
 from tracekit.analysis import build_timeline, summarize
 from tracekit.analysis.report import build_report
 from tracekit.model import CeilingRow, Measure
-from tracekit.model.report import Basis, Part, Report, StepParts, TotalLine
+from tracekit.model.finding import Basis
+from tracekit.model.report import Part, Report, StepParts, TotalLine
 from tracekit.render.figures import comparison_figures, resolved, run_figures
 from tracekit.render.figures.bandwidth import bandwidth_figure
 from tracekit.render.figures.causes import waterfall_figure
+from tracekit.render.figures.common import plain
 from tracekit.render.figures.palette import COLOURS, PATTERNS, contrast, css_variables
 from tracekit.render.figures.totals import totals_figure
 
@@ -29,7 +31,7 @@ S = 10**9
 @pytest.fixture(scope="module")
 def report() -> Report:
     timeline = build_timeline(build_run(steps=4))
-    return build_report([(timeline, summarize(timeline))])
+    return build_report([(timeline, summarize(timeline), None)])
 
 
 def step(label: str, **parts: int) -> StepParts:
@@ -118,19 +120,23 @@ def test_bandwidth_shows_the_ceilings_that_were_measured(report: Report) -> None
 def test_predictions_are_hatched() -> None:
     lines = [
         TotalLine(name=f"<b>{basis}</b>", setup_ns=S, around_ns=S, first_step_ns=5 * S, warm_step_ns=2 * S,
-                  warm_low_ns=S, warm_high_ns=3 * S, measured_steps=4, basis=basis)
+                  warm_low_ns=S, warm_high_ns=3 * S, once_low_ns=6 * S, once_high_ns=8 * S,
+                  measured_steps=4, basis=basis)
         for basis in Basis
     ]  # fmt: skip
     bands = [trace for trace in totals_figure(lines)["data"] if "fillpattern" in trace]
     assert [band["fillpattern"]["shape"] for band in bands] == ["", "/"]
+    # Between the bounds at 1 step and at 100, whatever lies once before the warm ones.
+    assert bands[1]["y"] == [6, 6 + 99, 8 + 3 * 99, 8]
     names = [trace["name"] for trace in totals_figure(lines)["data"]]
+    assert [name for name in names if name.endswith(": measured")] == [f"{plain('<b>measured</b>')}: measured"]
     assert not [name for name in names if "<" in name]
 
 
 def test_neighbouring_lines_differ_in_colour_and_dash() -> None:
     lines = [
         TotalLine(name=str(index), setup_ns=0, around_ns=0, first_step_ns=S, warm_step_ns=S, warm_low_ns=S,
-                  warm_high_ns=S, measured_steps=2, basis=Basis.MEASURED)
+                  warm_high_ns=S, once_low_ns=S, once_high_ns=S, measured_steps=2, basis=Basis.MEASURED)
         for index in range(4)
     ]  # fmt: skip
     styles = [trace["line"] for trace in totals_figure(lines)["data"] if "dash" in trace.get("line", {})]

@@ -11,10 +11,11 @@ from rich.console import Console
 from summaries import make_causes, make_module, make_paging, make_step, make_summary
 
 from tracekit.model import Cause, Paging, Summary
+from tracekit.model.finding import NextStep
 from tracekit.render.blocks import WIDTH
 from tracekit.render.causetable import cause_table
 from tracekit.render.json import render_json
-from tracekit.render.terminal import cold_warm_lines, module_rows, paging_line, render_summary, step_rows
+from tracekit.render.terminal import module_rows, paging_line, render_summary, step_rows, warm_line
 
 
 def rendered(summary: Summary, **console: Any) -> str:
@@ -29,7 +30,7 @@ def test_golden() -> None:
 
 def test_every_line_ends_and_none_in_blanks() -> None:
     for console in ({}, {"width": 40}, {"force_terminal": True, "color_system": None}):
-        text = rendered(make_summary(next_steps=["word " * 40]), **console)
+        text = rendered(make_summary(next_step=NextStep(reason="word " * 40, command="")), **console)
         assert text.endswith("\n")
         assert not text.endswith("\n\n")
         assert [line for line in text.splitlines() if line != line.rstrip()] == []
@@ -45,7 +46,7 @@ def test_json_golden_has_every_field() -> None:
 def test_it_fits_80_columns_whatever_it_holds(steps: int) -> None:
     summary = make_summary(
         step_count=steps, workload="w" * 300, verdict="word " * 60 + "x" * 200, pipeline_class="",
-        warnings=["w" * 200], next_steps=["tracekit profile " + "path/" * 40],
+        warnings=["w" * 200], next_step=NextStep(reason="r" * 100, command="tracekit profile " + "path/" * 40),
         modules=[make_module(index, fqn="m." * 100, onloads=999_999) for index in range(20)],
     )  # fmt: skip
     assert max(len(line) for line in rendered(summary).splitlines()) <= WIDTH
@@ -67,12 +68,12 @@ def test_nothing_from_a_run_acts_on_the_screen() -> None:
     summary = make_summary(
         paging=make_paging(paging=Paging.UNKNOWN, reason=hostile), verdict=hostile,
         pipeline_class=hostile, device_name=hostile, mode=hostile, warnings=[hostile],
-        next_steps=[hostile], modules=[make_module(0, fqn=hostile)],
+        next_step=NextStep(reason=hostile, command=hostile), modules=[make_module(0, fqn=hostile)],
     )  # fmt: skip
     text = rendered(summary)
     assert "\x1b" not in text
     assert "\x07" not in text
-    assert text.count("[bold]markup[/bold]") >= 6
+    assert text.count("[bold]markup[/bold]") >= 7
 
 
 def test_shown_parts_of_a_step_add_up_to_its_shown_wall_time() -> None:
@@ -103,15 +104,15 @@ def test_module_rows_are_the_most_exposed_first_and_a_single_onload_has_no_warm_
     rows = module_rows([make_module(3, warm_ns=None), make_module(1)])
     assert rows[0] == ["…e_transformer_blocks.1.proj_out", "4", "94.4 MB", "59.0 ms", "40.0 ms", "10.0 ms"]
     assert rows[1][-1] == "-"
-    assert len(module_rows([make_module(index) for index in range(30)])) == 6
+    assert len(module_rows([make_module(index) for index in range(30)])) == 3
 
 
 def test_without_a_later_step_there_is_no_warm_sample() -> None:
     cold = make_summary().cold_warm
     assert cold is not None
     lone = msgspec.structs.replace(cold, warm_step_ns=None, warm_copy_ns=None, warm_h2d_bytes=None, warm_samples=0)
-    assert cold_warm_lines(lone)[1] == "Warm  no warm sample: run two steps or more"
-    assert "4.00 s to 4.30 s" in cold_warm_lines(cold)[1]
+    assert warm_line(lone) == "Warm  no warm sample: run two steps or more"
+    assert "4.00 s to 4.30 s" in warm_line(cold)
 
 
 def test_shown_causes_add_up_to_the_shown_wall_time() -> None:
@@ -153,7 +154,7 @@ def test_the_paging_line_has_its_figures_or_says_why_there_are_none() -> None:
 
 
 def test_it_stays_readable() -> None:
-    assert len(rendered(make_summary()).splitlines()) <= 45
+    assert len(rendered(make_summary()).splitlines()) <= 52
 
 
 def test_without_a_record_of_kernels_the_table_says_where_computing_is() -> None:

@@ -105,7 +105,7 @@ def test_a_report_leads_to_its_moments_and_serves_until_it_is_closed(page: Page,
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     traced = trace_site(run.write_trace(), "a run", run.manifest.clock)
-    with Viewer(report_site(run.to_html().encode(), traced), grace_s=0.1) as viewer:
+    with Viewer(report_site(run.to_html().encode(), [traced]), grace_s=0.1) as viewer:
         done = threading.Thread(target=viewer.wait)
         done.start()
         page.goto(viewer.url)

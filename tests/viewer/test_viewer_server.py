@@ -29,7 +29,7 @@ REPORT = (
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Viewer, Timeline]]:
     folder = tmp_path_factory.mktemp("run")
     site, timeline = traced_site(folder)
-    with Viewer(report_site(REPORT, site)) as viewer:
+    with Viewer(report_site(REPORT, [site])) as viewer:
         yield viewer, timeline
 
 
@@ -168,7 +168,7 @@ def test_a_report_keeps_its_policy_and_may_ask_its_server_alone(viewer: Viewer) 
 
 def test_a_report_without_a_policy_gets_a_strict_one(tmp_path: Path) -> None:
     site, _ = traced_site(tmp_path)
-    with Viewer(report_site(b"<script>alert(1)</script>", site)) as viewer:
+    with Viewer(report_site(b"<script>alert(1)</script>", [site])) as viewer:
         policy = ask(viewer, path_of(viewer, "report.html")).headers["Content-Security-Policy"]
     assert "script-src 'self';" in policy
     assert "unsafe-inline" not in policy

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from tracekit.analysis.activity import Activity
-from tracekit.analysis.advice import next_steps
 from tracekit.analysis.causes import CauseFinder
 from tracekit.analysis.ceilings import Ceilings, ceiling_rows
 from tracekit.analysis.coldwarm import cold_warm, transfer_rows
@@ -34,7 +33,7 @@ from tracekit.model import (
 
 
 def summarize(timeline: Timeline) -> Summary:
-    """The summary of a run folder, its verdict and advice included."""
+    """The summary of a run folder, its verdict included; its advice comes from tracekit.analysis.findings."""
     run, copies = timeline.run, timeline.copies
     manifest = run.manifest
     activity = Activity.of(timeline)
@@ -81,18 +80,9 @@ def summarize(timeline: Timeline) -> Summary:
         unattributed_copies=int((~copies["is_weight"] & (copies["span_id"] == NONE)).sum()),
         device_only_copies=int((copies["copy_id"] == NONE).sum()),
         warnings=[*manifest.warnings, *trust_warnings(timeline, ceilings)],
-        next_steps=[],
     )
     summary.verdict = verdict(summary)
-    summary.next_steps = next_steps(summary, manifest, weight_bytes(run))
     return summary
-
-
-def weight_bytes(run: RunData) -> dict[str, int]:
-    """Bytes of weights by component, storage shared by several counted once."""
-    own = run.parameters[run.parameters["tied_to"] == ""].drop_duplicates(["fqn", "parameter"])
-    sums = own.groupby("component", observed=True)["size_bytes"].sum()
-    return {str(name): int(size) for name, size in sums.items()}
 
 
 def _step_rows(timeline: Timeline, activity: Activity, ceilings: Ceilings) -> list[StepRow]:

@@ -21,6 +21,6 @@ def compare(base: Run | Sequence[Run], other: Run | Sequence[Run], *, fail_above
     from tracekit.analysis.compare import compare_runs, judged
 
     sides = [[side] if isinstance(side, Run) else list(side) for side in (base, other)]
-    pairs = [[(run.timeline, run.summary()) for run in side] for side in sides]
+    pairs = [[(run.timeline, run.facts) for run in side] for side in sides]
     comparison = compare_runs(*pairs)
     return comparison if fail_above is None else judged(comparison, fail_above)

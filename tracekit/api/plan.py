@@ -36,7 +36,15 @@ def plan(
     from tracekit.analysis.prediction.planner import DEFAULT_STEPS, make_plan
 
     opened = run if isinstance(run, Run) else load(run)
-    return make_plan(opened.timeline, vram_bytes=vram_bytes, ram_bytes=ram_bytes, steps=steps or DEFAULT_STEPS)
+    made = make_plan(
+        opened.timeline,
+        vram_bytes=vram_bytes,
+        ram_bytes=ram_bytes,
+        steps=steps or DEFAULT_STEPS,
+        predictor=opened.predictor,
+    )
+    made.findings = opened.summary().findings
+    return made
 
 
 def save_plan(run: Run, made: OffloadPlan) -> Path:
@@ -46,13 +54,3 @@ def save_plan(run: Run, made: OffloadPlan) -> Path:
     path = run.path / PLAN_NAME
     write_file(path, lambda stream: stream.write(msgspec.json.format(msgspec.json.encode(made), indent=2)))
     return path
-
-
-def saved_plan(run: Run) -> OffloadPlan | None:
-    """The plan that was kept in the run folder; None where there is none that this version reads."""
-    from tracekit.model.plan import OffloadPlan
-
-    try:
-        return msgspec.json.decode((run.path / PLAN_NAME).read_bytes(), type=OffloadPlan)
-    except (OSError, msgspec.DecodeError):
-        return None

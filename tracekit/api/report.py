@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tracekit.api.run import Run
+if TYPE_CHECKING:
+    from tracekit.api.run import Run
 
 
 def report_page(runs: Sequence[Run]) -> str:
@@ -13,17 +14,4 @@ def report_page(runs: Sequence[Run]) -> str:
     from tracekit.analysis.report import build_report
     from tracekit.render.html import render_report
 
-    return render_report(build_report([(run.timeline, run.summary()) for run in runs]))
-
-
-def write_page(page: str, path: Path) -> Path:
-    """Write a page as a file, whole or not at all.
-
-    Raises:
-        UsageError: the file cannot be written.
-    """
-    from tracekit.render.files import write_file
-
-    content = page.encode()
-    write_file(path, lambda stream: stream.write(content))
-    return path
+    return render_report(build_report([run.reported() for run in runs]))

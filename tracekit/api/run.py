@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from tracekit.api.figures import Figures
 from tracekit.api.tables import rows_frame
-from tracekit.errors import RunFolderError
+from tracekit.errors import RunFolderError, UsageError
 from tracekit.model import CauseRow, Manifest, ModuleRow, RunData, StepRow, Summary, Timeline, TransferRow
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tracekit.analysis.prediction.predictor import Predictor
+    from tracekit.model.plan import OffloadPlan
     from tracekit.model.report import Report
 
 TRACE_NAME = "trace.json.gz"
@@ -55,14 +57,31 @@ class Run:
         return build_timeline(self.data)
 
     @cached_property
-    def _summary(self) -> Summary:
+    def predictor(self) -> Predictor | None:
+        """What predicts other configurations from this run; None where it has no device records, or no whole step."""
+        from tracekit.analysis.prediction.predictor import Predictor
+
+        try:
+            return Predictor(self.timeline)
+        except UsageError:
+            return None
+
+    @cached_property
+    def facts(self) -> Summary:
+        """The summary without advice, which takes predictions."""
         from tracekit.analysis import summarize
 
         return summarize(self.timeline)
 
+    @cached_property
+    def _advised(self) -> Summary:
+        from tracekit.analysis.findings import advised
+
+        return advised(self.timeline, self.facts, self.predictor)
+
     def summary(self) -> Summary:
-        """The verdict and the figures behind it."""
-        return self._summary
+        """The verdict, the figures behind it, and what to change."""
+        return self._advised
 
     @cached_property
     def spans(self) -> pd.DataFrame:
@@ -81,28 +100,38 @@ class Run:
     @cached_property
     def steps(self) -> pd.DataFrame:
         """One row a denoising step; columns as the fields of `StepRow`."""
-        return rows_frame(StepRow, self._summary.steps)
+        return rows_frame(StepRow, self.facts.steps)
 
     @cached_property
     def modules(self) -> pd.DataFrame:
         """One row a module whose weights were onloaded; columns as the fields of `ModuleRow`."""
-        return rows_frame(ModuleRow, self._summary.modules)
+        return rows_frame(ModuleRow, self.facts.modules)
 
     @cached_property
     def causes(self) -> pd.DataFrame:
         """One row a cause of a step, of which each step's add up to its wall time; columns as in `CauseRow`."""
-        return rows_frame(CauseRow, self._summary.causes)
+        return rows_frame(CauseRow, self.facts.causes)
 
     @cached_property
     def transfers(self) -> pd.DataFrame:
         """Cold against warm, one row a component, a module or a parameter; columns as in `TransferRow`."""
-        return rows_frame(TransferRow, self._summary.transfers)
+        return rows_frame(TransferRow, self.facts.transfers)
 
     @cached_property
     def _report(self) -> Report:
         from tracekit.analysis.report import build_report
 
-        return build_report([(self.timeline, self._summary)])
+        return build_report([self.reported()])
+
+    def reported(self) -> tuple[Timeline, Summary, OffloadPlan | None]:
+        """What a report needs of this run. Its plan is the one that was kept in the folder, else made now."""
+        from tracekit.analysis.prediction.planner import make_plan
+        from tracekit.runfolder.plans import read_plan
+
+        kept = read_plan(self.path)
+        if kept is None and self.predictor is not None:
+            kept = make_plan(self.timeline, predictor=self.predictor)
+        return self.timeline, self.summary(), kept
 
     @property
     def figures(self) -> Figures:
@@ -127,9 +156,9 @@ class Run:
         Raises:
             UsageError: the file cannot be written.
         """
-        from tracekit.api.report import write_page
+        from tracekit.render.files import write_text
 
-        return write_page(self.to_html(), Path(path) if path is not None else self.path / REPORT_NAME)
+        return write_text(self.to_html(), Path(path) if path is not None else self.path / REPORT_NAME)
 
     def _repr_html_(self) -> str:
         """The report within a notebook, by IPython's convention, isolated from the notebook's own page."""

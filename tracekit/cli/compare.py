@@ -71,10 +71,10 @@ def command(
 
 
 def _write_page(comparison: Comparison, path: Path) -> None:
-    from tracekit.api.report import write_page
+    from tracekit.render.files import write_text
     from tracekit.render.html.comparison import render_comparison_page
 
-    note(f"Page  {with_size(write_page(render_comparison_page(comparison), path))}")
+    note(f"Page  {with_size(write_text(render_comparison_page(comparison), path))}")
 
 
 def _folders(

@@ -12,7 +12,7 @@ from tracekit.cli.output import next_command, note
 from tracekit.errors import ExitCode
 
 if TYPE_CHECKING:
-    from tracekit.model.finding import Finding
+    from tracekit.model.machinecheck import MachineCheck
 
 WIDTH = 80
 _INDENT = " " * 23
@@ -44,7 +44,7 @@ def command(as_json: bool) -> int:
     return code
 
 
-def finding_lines(findings: Iterable[Finding]) -> Iterator[str]:
+def finding_lines(findings: Iterable[MachineCheck]) -> Iterator[str]:
     """Each finding within 80 columns: level, check, what was found, and its remedy below it."""
     from tracekit.render.plaintext import visible
 

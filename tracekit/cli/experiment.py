@@ -74,12 +74,12 @@ def paging(ctx: click.Context, /, pipeline: str, **options: Any) -> int:
 
 
 def _run(plan: Plan, folder: Path, options: dict[str, Any]) -> int:
-    from tracekit.api.report import write_page
     from tracekit.api.run import REPORT_NAME
     from tracekit.experiment import run_experiment, summarize_experiment
     from tracekit.model.experiment import Outcome
     from tracekit.render.armprogress import arm_progress
     from tracekit.render.experiment import render_experiment
+    from tracekit.render.files import write_text
     from tracekit.render.html import render_experiment_page
     from tracekit.render.json import render_json
 
@@ -91,7 +91,7 @@ def _run(plan: Plan, folder: Path, options: dict[str, Any]) -> int:
     if options["as_json"]:
         click.echo(render_json(summary))
     render_experiment(summary, console(stderr=True))
-    report = write_page(render_experiment_page(summary), folder / REPORT_NAME)
+    report = write_text(render_experiment_page(summary), folder / REPORT_NAME)
     note(f"\nExperiment  {folder}")
     note(f"Report      {with_size(report)}")
     next_command("tracekit", "show", folder)

@@ -128,7 +128,7 @@ def _show_end(run: Run, *, report: bool) -> None:
         note(f"       {run.trace_adjustments}")
     if report:
         note(f"Report {with_size(run.write_report())}")
-    next_command("tracekit", "show" if run.trace_path else "export", run.path)
+    next_command("tracekit", "open", run.path, "--report")
 
 
 def _capture_options(options: dict[str, Any]) -> CaptureOptions:

@@ -28,14 +28,14 @@ def command(runs: tuple[Path, ...], output: Path | None, force: bool, in_browser
     hypotheses' verdicts. Without --output the report in the run folder is
     replaced, which is made from the same records.
     """
-    from tracekit.api.report import write_page
     from tracekit.api.run import REPORT_NAME
+    from tracekit.render.files import write_text
 
     target = output or (runs[0] / REPORT_NAME if len(runs) == 1 else Path(REPORT_NAME))
     is_own = output is None and len(runs) == 1
     if target.exists() and not force and not is_own:
         raise UsageError(f"{target} exists already: choose another --output, or --force to replace it")
-    path = write_page(_page(runs), target)
+    path = write_text(_page(runs), target)
     click.echo(with_size(path))
     if in_browser and click.launch(str(path.resolve())) != 0:
         note(f"No browser could be started: open {path} in one.")

@@ -13,13 +13,11 @@ from tracekit.cli.output import console, next_command, note
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, and nothing else.")
 def command(run: Path, as_json: bool) -> None:
-    """Print the summary of RUN, a run folder: verdict, steps, cold against warm, modules, what to do.
+    """Print the summary of RUN, a run folder: verdict, steps, cold against warm, modules, what to change.
 
     Of an experiment's folder: the verdict on each hypothesis, every difference, the arms.
     """
     from tracekit import api
-    from tracekit.api.findings import findings
-    from tracekit.render.findings import render_findings
     from tracekit.render.json import render_json
     from tracekit.render.terminal import render_summary
     from tracekit.runfolder.experiments import is_experiment
@@ -33,12 +31,8 @@ def command(run: Path, as_json: bool) -> None:
         click.echo(render_json(summary))
         return
     render_summary(summary, console(stderr=False))
-    found = findings(opened)
-    if found:
-        click.echo("")
-        render_findings(found, console(stderr=False))
     note("")
-    next_command("tracekit", "export", run)
+    next_command("tracekit", "open", run, "--report")
 
 
 def _show_experiment(folder: Path, as_json: bool) -> None:

@@ -14,6 +14,7 @@ import msgspec
 from tracekit.experiment.template import Template
 from tracekit.model.experiment import ArmRun, Outcome
 from tracekit.model.summary import Summary
+from tracekit.runfolder.paths import UNREADABLE_JSON
 from tracekit.workload.pipeline import find_folder
 
 GRACE_S = 10
@@ -94,7 +95,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 def _summary(out: bytes) -> Summary | None:
     try:
         return msgspec.json.decode(out, type=Summary)
-    except msgspec.DecodeError:
+    except UNREADABLE_JSON:
         return None
 
 

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
+from tracekit.model.finding import Finding
+
+TYPICAL_STEPS = 28
+"""What Flux is usually run with: where one number of steps must stand for all, this one does."""
+
 
 class Configuration(msgspec.Struct, kw_only=True, frozen=True):
     """One way to offload a pipeline, with the options of `tracekit.offload.options.OffloadOptions` that change time.
@@ -194,7 +199,7 @@ class OffloadPlan(msgspec.Struct, kw_only=True):
     """Everything that is shown of a plan, in display order.
 
     `vram_bytes` and `ram_bytes` are the caps (None: not known). `best` is the name of the fastest that fits, by number
-    of steps. `measured` is the profiled run's own configuration.
+    of steps. `findings` are the run's. `measured` is the profiled run's own configuration.
     """
 
     path: str
@@ -212,3 +217,4 @@ class OffloadPlan(msgspec.Struct, kw_only=True):
     assumptions: list[str]
     notes: list[str]
     verified: list[VerifiedRow] = []
+    findings: list[Finding] = []

@@ -6,20 +6,15 @@ from enum import StrEnum
 
 import msgspec
 
+from tracekit.model.finding import Basis
 from tracekit.model.manifest import Manifest
+from tracekit.model.plan import OffloadPlan
 from tracekit.model.summary import Summary
 
 MAX_POINTS = 2_000
 """Points a series may have: SVG draws more slowly than people read."""
 MAX_HEAT_ROWS = 600
 MAX_HEAT_COLUMNS = 60
-
-
-class Basis(StrEnum):
-    """What a finding's gain rests on."""
-
-    MEASURED = "measured"
-    PREDICTED = "predicted"
 
 
 class CheckState(StrEnum):
@@ -131,8 +126,9 @@ class MemoryTrack(msgspec.Struct, kw_only=True):
 class TotalLine(msgspec.Struct, kw_only=True):
     """What a configuration takes for any number of steps: set-up, encode and decode, step 1, then warm steps.
 
-    `warm_low_ns` and `warm_high_ns` are the fastest and slowest warm step. `measured_steps` is how many were run;
-    what lies beyond them is carried on at the warm rate.
+    `warm_low_ns` and `warm_high_ns` are the fastest and slowest warm step, `once_low_ns` and `once_high_ns` the bounds
+    of all that comes before warm steps. `measured_steps` is how many were run (of a prediction none); what lies beyond
+    them is carried on at the warm rate.
     """
 
     name: str
@@ -142,12 +138,18 @@ class TotalLine(msgspec.Struct, kw_only=True):
     warm_step_ns: int
     warm_low_ns: int
     warm_high_ns: int
+    once_low_ns: int
+    once_high_ns: int
     measured_steps: int
     basis: Basis
 
     def total_ns(self, steps: int) -> int:
         """The total of that many steps, one or more."""
         return self.setup_ns + self.around_ns + self.first_step_ns + (steps - 1) * self.warm_step_ns
+
+    def bounds_ns(self, steps: int) -> tuple[int, int]:
+        """Between what the total of that many steps lies."""
+        return self.once_low_ns + (steps - 1) * self.warm_low_ns, self.once_high_ns + (steps - 1) * self.warm_high_ns
 
 
 class Check(msgspec.Struct, kw_only=True):
@@ -156,25 +158,6 @@ class Check(msgspec.Struct, kw_only=True):
     title: str
     state: CheckState
     detail: str
-
-
-class Finding(msgspec.Struct, kw_only=True):
-    """One thing to change, with what speaks for it.
-
-    `low_ns` and `high_ns` bound what it saves of the whole run (both None: not known); `cost` says what it takes,
-    `code` is ready to paste. `start_ns` and `end_ns` are a moment that shows it (None: none in particular).
-    """
-
-    slug: str
-    title: str
-    evidence: str
-    low_ns: int | None
-    high_ns: int | None
-    basis: Basis
-    cost: str
-    code: str
-    start_ns: int | None = None
-    end_ns: int | None = None
 
 
 class Moment(msgspec.Struct, kw_only=True, frozen=True):
@@ -201,7 +184,8 @@ class RunReport(msgspec.Struct, kw_only=True):
     """One run in a report. `name` tells it from the report's other runs.
 
     `first` and `warm` are the first run's first step and the one that stands for its warm ones (see
-    tracekit.model.typical). `moments` has each module's slowest onload by FQN. `not_worth` are sentences.
+    tracekit.model.typical). `moments` has each module's slowest onload by FQN. `plan` is what other
+    configurations are predicted to take (None: nothing can be predicted). `not_worth` are sentences.
     """
 
     name: str
@@ -216,8 +200,8 @@ class RunReport(msgspec.Struct, kw_only=True):
     copies: list[CopyGroup]
     memory: MemoryTrack | None
     total: TotalLine | None
+    plan: OffloadPlan | None
     checks: list[Check]
-    findings: list[Finding]
     not_worth: list[str]
     moments: dict[str, Moment]
 
@@ -225,12 +209,14 @@ class RunReport(msgspec.Struct, kw_only=True):
 class Report(msgspec.Struct, kw_only=True):
     """One run, or several side by side.
 
-    Findings on the runs together: `break_even` says from how many steps which is ahead, `ranges` how long their steps
+    `totals` are the runs' lines and, of one run, what its plan predicts of others. Findings on the runs together:
+    `break_even` says from how many steps which is ahead, `ranges` how long their steps
     take, `compared` whose warm step is the shortest.
     """
 
     title: str
     runs: list[RunReport]
+    totals: list[TotalLine]
     break_even: str
     ranges: str
     compared: str

@@ -6,6 +6,7 @@ import msgspec
 
 from tracekit.model.causes import Cause, Evidence, Paging
 from tracekit.model.conditions import Conditions
+from tracekit.model.finding import Finding, NextStep
 from tracekit.model.tables import Measure
 
 
@@ -216,4 +217,5 @@ class Summary(msgspec.Struct, kw_only=True):
     unattributed_copies: int
     device_only_copies: int
     warnings: list[str]
-    next_steps: list[str]
+    findings: list[Finding] = []
+    next_step: NextStep | None = None

@@ -35,3 +35,14 @@ def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     finally:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
+
+
+def write_text(text: str, path: Path) -> Path:
+    """Write a text as a file, whole or not at all.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    content = text.encode()
+    write_file(path, lambda stream: stream.write(content))
+    return path

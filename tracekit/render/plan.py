@@ -9,6 +9,7 @@ from rich.text import Text
 
 from tracekit.model.plan import BreakEven, Estimate, OffloadPlan, PlanRow, VerifiedRow
 from tracekit.render.blocks import bullets, print_blocks, table, text_lines
+from tracekit.render.findings import gain_words, together
 from tracekit.render.plaintext import shorten_left, visible
 from tracekit.units import format_bytes, format_duration, format_memory, format_share
 
@@ -39,6 +40,10 @@ def render_plan(plan: OffloadPlan, console: Console) -> None:
     if plan.residents is not None:
         blocks += [text_lines([f"Keep  {plan.residents.reason}"]), _modules(plan)]
     blocks += _verified(plan.verified)
+    if plan.findings:
+        found = [f"{finding.slug}: {gain_words(finding)}" for finding in plan.findings]
+        alternatives = [line] if (line := together(plan.findings)) else []
+        blocks.append(bullets("change", [*found, *alternatives], "green"))
     if plan.notes:
         blocks.append(bullets("note", plan.notes, "yellow"))
     blocks.append(bullets("-", plan.assumptions, "dim"))
@@ -158,8 +163,8 @@ def _verified(rows: Sequence[VerifiedRow]) -> list[RenderableType]:
         [
             row.configuration[:_NAME],
             row.quantity,
-            _amount(row, row.predicted.value),
-            _amount(row, row.measured),
+            amount(row, row.predicted.value),
+            amount(row, row.measured),
             f"{row.error:+.0%}",
         ]
         for row in rows
@@ -167,5 +172,6 @@ def _verified(rows: Sequence[VerifiedRow]) -> list[RenderableType]:
     return [table(["verified", "", "predicted", "measured", "error"], cells, "error: predicted against measured")]
 
 
-def _amount(row: VerifiedRow, value: int) -> str:
+def amount(row: VerifiedRow, value: int) -> str:
+    """A verified quantity in its unit."""
     return format_memory(value) if row.quantity.endswith("memory") else format_duration(value)

@@ -1,4 +1,4 @@
-"""The summary of a run for a terminal: verdict, steps, cold against warm, modules, warnings, what to do next."""
+"""The summary of a run for a terminal: verdict, steps, cold against warm, modules, warnings, what to change."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from rich.text import Text
 from tracekit.model import ColdWarm, ModuleRow, Paging, PagingEvidence, StepRow, Summary
 from tracekit.render.blocks import bullets, print_blocks, table, text_lines
 from tracekit.render.causetable import cause_table
+from tracekit.render.findings import advice_blocks
 from tracekit.render.plaintext import shorten_left, visible
 from tracekit.units import DurationUnit, format_bytes, format_duration, format_memory, format_rate
 
 MAX_STEPS = 8
-MAX_MODULES = 6
+MAX_MODULES = 3
 MAX_FQN = 32
 
 _COLUMNS = ("step", "wall", "copying", "compute", "rest", "copies", "to device", "GB/s")
@@ -28,14 +29,14 @@ def render_summary(summary: Summary, console: Console) -> None:
         blocks.append(table(_COLUMNS, step_rows(summary.steps), _step_note(summary)))
     if summary.cold_warm is not None:
         paging = [paging_line(summary.paging)] if summary.paging is not None else []
-        blocks.append(text_lines([*cold_warm_lines(summary.cold_warm), *paging]))
+        blocks.append(text_lines([warm_line(summary.cold_warm), *paging]))
     causes = cause_table(summary)
     if causes is not None:
         blocks.append(table(*causes))
     if summary.modules:
         blocks.append(table(_MODULE_COLUMNS, module_rows(summary.modules), _module_note(summary.modules)))
     blocks += [bullets("warning", summary.warnings, "yellow")] if summary.warnings else []
-    blocks += [bullets("try", summary.next_steps, "green")] if summary.next_steps else []
+    blocks += advice_blocks(summary.findings, summary.next_step)
     print_blocks(blocks, console)
 
 
@@ -61,21 +62,17 @@ def _step_row(step: StepRow, unit: DurationUnit, several_runs: bool) -> list[str
     return [name, wall, copying, compute, rest, f"{step.copy_count:,}", format_bytes(step.h2d_bytes), rate]
 
 
-def cold_warm_lines(cold: ColdWarm) -> list[str]:
-    """Step 1 against the later ones, in words."""
-    lines = [
-        f"Cold  step 1: {format_duration(cold.first_step_ns)}, of it copying {format_duration(cold.first_copy_ns)} "
-        f"({format_bytes(cold.first_h2d_bytes)})"
-    ]
+def warm_line(cold: ColdWarm) -> str:
+    """The warm step in words; step 1 is the first row of the table of steps."""
     if cold.warm_step_ns is None or cold.warm_copy_ns is None or cold.warm_h2d_bytes is None:
-        return [*lines, "Warm  no warm sample: run two steps or more"]
-    lines.append(
+        return "Warm  no warm sample: run two steps or more"
+    line = (
         f"Warm  median of {cold.warm_samples}: {format_duration(cold.warm_step_ns)}, "
         f"of it copying {format_duration(cold.warm_copy_ns)} ({format_bytes(cold.warm_h2d_bytes)})"
     )
     if cold.warm_samples > 1 and cold.warm_min_ns is not None and cold.warm_max_ns is not None:
-        lines[-1] += f"; {format_duration(cold.warm_min_ns)} to {format_duration(cold.warm_max_ns)}"
-    return lines
+        line += f"; {format_duration(cold.warm_min_ns)} to {format_duration(cold.warm_max_ns)}"
+    return line
 
 
 def paging_line(paging: PagingEvidence) -> str:

@@ -1,4 +1,4 @@
-"""The loopback server behind ``tracekit open``: one run's trace and report, and the Perfetto UI to see them in."""
+"""The loopback server behind ``tracekit open``: runs' traces and report, and the Perfetto UI to see them in."""
 
 from tracekit.viewer.server import Viewer
 from tracekit.viewer.site import Site, report_site, trace_site

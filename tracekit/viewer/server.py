@@ -121,7 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
         # Paths are looked up as they come, never decoded or joined: what is not in the list is not there.
         path, _, query = self.path.removeprefix(f"/{self.server.token}").partition("?")
         name = path.removeprefix("/")
-        if name == VIEWER:
+        if name == VIEWER and self.server.site.traces:
             self._redirect(query)
         elif name == ALIVE and self.command == "GET":
             self._hold()

@@ -6,7 +6,7 @@ import html
 import json
 import mimetypes
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, quote
@@ -47,26 +47,38 @@ class Resource:
 
 
 @dataclass(frozen=True)
+class ServedTrace:
+    """A trace by its name on the site. `base_ns` is CLOCK_MONOTONIC at its moment 0.
+
+    None: it is not known, and links to moments show the whole.
+    """
+
+    name: str
+    base_ns: int | None = None
+
+
+@dataclass(frozen=True)
 class Site:
     """Everything under the secret part of the address. `home` is the page to open first."""
 
     home: str
     resources: Mapping[str, Resource]
-    trace: str
-    base_ns: int | None = None
-    """CLOCK_MONOTONIC at the trace's moment 0; None where it is not known, and links to moments show the whole."""
+    traces: tuple[ServedTrace, ...]
+    """In the order of the report's runs; none where a report stands alone."""
 
     def viewer_location(self, root: str, query: str) -> str:
-        """Where the viewer is, for ``?start=..&end=..`` in CLOCK_MONOTONIC ns at that stretch of the trace.
+        """Where the viewer is, for ``?run=..&start=..&end=..`` at that stretch of a run's trace, CLOCK_MONOTONIC ns.
 
-        `root` is the site's address. A moment that is no pair of numbers in order is left out.
+        `root` is the site's address. A moment that is no pair of numbers in order is left out; without a run that
+        there is, it is the first.
         """
-        # Perfetto's documented deep links: url, and visStart and visEnd in the trace's own ns.
-        arguments = f"url={quote(f'{root}/{self.trace}', safe='')}&hideSidebar=true"
         asked = parse_qs(query)
-        start, end = (_moment(asked.get(name, [""])[-1]) for name in ("start", "end"))
-        if self.base_ns is not None and start is not None and end is not None and start < end:
-            arguments += f"&visStart={max(0, start - self.base_ns)}&visEnd={max(1, end - self.base_ns)}"
+        run, start, end = (_number(asked.get(name, [""])[-1]) for name in ("run", "start", "end"))
+        trace = self.traces[run if run is not None and run < len(self.traces) else 0]
+        # Perfetto's documented deep links: url, and visStart and visEnd in the trace's own ns.
+        arguments = f"url={quote(f'{root}/{trace.name}', safe='')}&hideSidebar=true"
+        if trace.base_ns is not None and start is not None and end is not None and start < end:
+            arguments += f"&visStart={max(0, start - trace.base_ns)}&visEnd={max(1, end - trace.base_ns)}"
         return f"{root}/ui/#!/?{arguments}"
 
 
@@ -85,17 +97,25 @@ def trace_site(trace: Path, title: str, clock: ClockInfo | None = None) -> Site:
         raise UsageError(f"{trace} is no trace: there is no such file, or nothing is in it")
     name = f"trace/{re.sub(r'[^A-Za-z0-9._-]+', '-', title).strip('-.') or 'trace'}"
     resources = _ui() | {name: Resource(trace, "application/octet-stream")}
-    return Site(VIEWER, resources, name, trace_base_ns(trace, clock) if clock else None)
+    return Site(VIEWER, resources, (ServedTrace(name, trace_base_ns(trace, clock) if clock else None),))
 
 
-def report_site(report: bytes, traced: Site) -> Site:
-    """The same, with a report to open first, whose links lead to moments of the trace."""
+def report_site(report: bytes, traced: Sequence[Site] = ()) -> Site:
+    """A report to open first, whose links lead to moments of these sites' traces, in the order of its runs."""
     body, policy = _kept_alive(report)
     resources = {
         REPORT: Resource(body, "text/html; charset=utf-8", policy),
         "page.js": _script("page.js"),
     }
-    return Site(REPORT, {**traced.resources, **resources}, traced.trace, traced.base_ns)
+    traces = []
+    for index, site in enumerate(traced):
+        (own,) = site.traces
+        # Folders of one name may lie in different places.
+        name = own.name if len(traced) == 1 else f"trace/{index}/{own.name.removeprefix('trace/')}"
+        resources |= {key: found for key, found in site.resources.items() if key != own.name}
+        resources[name] = site.resources[own.name]
+        traces.append(ServedTrace(name, own.base_ns))
+    return Site(REPORT, resources, tuple(traces))
 
 
 def _ui() -> dict[str, Resource]:
@@ -143,5 +163,5 @@ def _content_type(path: Path) -> str:
     return own.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
 
 
-def _moment(text: str) -> int | None:
+def _number(text: str) -> int | None:
     return int(text) if re.fullmatch(r"\d{1,19}", text, re.ASCII) else None

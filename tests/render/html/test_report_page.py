@@ -22,9 +22,14 @@ from perfetto.browser import chromium
 
 import tracekit
 from tracekit.analysis import build_timeline, summarize
+from tracekit.analysis.findings import advised
+from tracekit.analysis.prediction.planner import make_plan
+from tracekit.analysis.prediction.predictor import Predictor
 from tracekit.analysis.report import build_report
-from tracekit.model import RunData
-from tracekit.model.report import Basis, Finding, Report
+from tracekit.model import RunData, Summary, Timeline
+from tracekit.model.finding import Basis, Finding, Gain
+from tracekit.model.plan import OffloadPlan
+from tracekit.model.report import Report
 from tracekit.render.html import render_report
 
 ROOT = Path(__file__).parents[3]
@@ -37,7 +42,13 @@ def page_of(*runs: RunData) -> str:
 
 def report_of(*runs: RunData) -> Report:
     timelines = [build_timeline(run) for run in runs]
-    return build_report([(timeline, summarize(timeline)) for timeline in timelines])
+    return build_report([reported(timeline) for timeline in timelines])
+
+
+def reported(timeline: Timeline) -> tuple[Timeline, Summary, OffloadPlan]:
+    predictor = Predictor(timeline)
+    summary = advised(timeline, summarize(timeline), predictor)
+    return timeline, summary, make_plan(timeline, predictor=predictor)
 
 
 def unpacked(page: str) -> dict[str, Any]:
@@ -129,7 +140,6 @@ def hostile_report() -> Report:
     run.manifest.command = ["tracekit", *HOSTILE]
     run.summary.verdict = run.summary.verdict + " ".join(HOSTILE)
     run.summary.warnings = list(HOSTILE)
-    run.summary.next_steps = list(HOSTILE)
     for row, text in zip(run.summary.modules, HOSTILE, strict=False):
         row.fqn = row.module_class = text
     assert run.heat is not None
@@ -137,7 +147,10 @@ def hostile_report() -> Report:
     assert run.total is not None
     run.total.name = HOSTILE[0]
     texts = {"title": HOSTILE[0], "evidence": HOSTILE[1], "cost": HOSTILE[2], "code": HOSTILE[1]}
-    run.findings = [Finding(slug="pin", low_ns=1, high_ns=2, basis=Basis.MEASURED, start_ns=1, end_ns=2, **texts)]
+    gains = [Gain(3, 1, 2)]
+    run.summary.findings = [
+        Finding(slug="pin", gains=gains, basis=Basis.MEASURED, start_ns=1, end_ns=2, command=HOSTILE[3], **texts)
+    ]
     return report
 
 
@@ -195,7 +208,7 @@ def test_a_section_without_data_says_what_to_run() -> None:
 def test_findings_lead_with_what_they_save() -> None:
     page = render_report(hostile_report())
     assert '<span class="tag measured">measured</span>' in page
-    assert "−1 ns to 2 ns" in page
+    assert "−1 ns to 2 ns in 3 steps" in page
     assert 'data-start-ns="1" data-end-ns="2"' in page
 
 

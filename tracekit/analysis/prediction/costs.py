@@ -153,7 +153,7 @@ class Costs:
         hooks = self.hooks
         if self._grouped:
             return hooks.onload.get(fqn, hooks.base_ns + hooks.tensor_ns) * self.work_factor
-        usual = hooks.offload.get(fqn, hooks.usual_offload_ns())
+        usual = hooks.offload.get(fqn, hooks.usual_offload_ns)
         return self.work(usual, hooks.least_offload_ns, disturbed=disturbed)
 
     def group_offload_host(self, fqn: str) -> float:
@@ -167,7 +167,7 @@ class Costs:
 
     def offload_host(self, fqn: str) -> float:
         """The host's work of a module's offload hook."""
-        return self.hooks.offload.get(fqn, self.hooks.usual_offload_ns()) * self.work_factor
+        return self.hooks.offload.get(fqn, self.hooks.usual_offload_ns) * self.work_factor
 
 
 def _rows_of(copies: CopyEvidence, pinned: bool, measure: Measure) -> list[CeilingRow]:

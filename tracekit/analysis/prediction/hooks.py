@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import fmean
 
 import numpy as np
@@ -50,6 +51,7 @@ class HookCosts:
         costs.base_ns, costs.tensor_ns = _line(costs.onload, costs.tensors)
         return costs
 
+    @cached_property
     def usual_offload_ns(self) -> float:
         """What giving a module's weights back takes the host, where this run shows it."""
         return fmean(self.offload.values()) if self.offload else 0.0

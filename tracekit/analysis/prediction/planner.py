@@ -24,13 +24,14 @@ def make_plan(
     vram_bytes: int | None = None,
     ram_bytes: int | None = None,
     steps: Sequence[int] = DEFAULT_STEPS,
+    predictor: Predictor | None = None,
 ) -> OffloadPlan:
-    """The plan of a run. Without caps: those of the machine that was profiled.
+    """The plan of a run. Without caps: those of the machine that was profiled; `predictor`: the run's, if at hand.
 
     Raises:
         UsageError: nothing can be predicted from this run.
     """
-    predictor, manifest = Predictor(timeline), timeline.run.manifest
+    predictor, manifest = predictor or Predictor(timeline), timeline.run.manifest
     vram = vram_bytes or manifest.device.cap_bytes or manifest.device.total_bytes
     ram = ram_bytes or manifest.machine.ram_bytes or None
     emulated = manifest.device.kind == "emulated"
@@ -118,9 +119,9 @@ def break_evens(rows: Sequence[PlanRow], base: Configuration) -> list[BreakEven]
             BreakEven(
                 sooner=base.name,
                 later=row.configuration.name,
-                steps=_ahead_from(extra, saved.value),
-                steps_low=_ahead_from(extra, saved.high),
-                steps_high=_ahead_from(extra, saved.low),
+                steps=ahead_from(extra, saved.value),
+                steps_low=ahead_from(extra, saved.high),
+                steps_high=ahead_from(extra, saved.low),
                 saved_per_step_ns=saved,
                 saved_share=saved.value / max(sooner.warm_step_ns.value, 1),
             )
@@ -128,7 +129,7 @@ def break_evens(rows: Sequence[PlanRow], base: Configuration) -> list[BreakEven]
     return sorted(found, key=lambda each: -each.saved_per_step_ns.value)
 
 
-def _ahead_from(extra_ns: int, saved_ns: int) -> int | None:
+def ahead_from(extra_ns: int, saved_ns: int) -> int | None:
     """The first number of steps at which what each saves has paid what is spent once; None: never."""
     if extra_ns <= 0:
         return 1

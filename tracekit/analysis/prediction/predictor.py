@@ -21,7 +21,7 @@ from tracekit.model.plan import Configuration, Estimate, Prediction, Traffic
 
 _DEVICE_RECORDS = ("cupti", "emulated")
 _SETTLING = 2
-"""Warm steps worked off before the one that counts: a prefetch order is learned in the first, and fills in the next."""
+"""A group's warm steps worked off before the one that counts: a prefetch order is learned, and fills in the next."""
 _TIMES = ("setup", "encode", "first_step", "warm_step", "decode")
 
 
@@ -48,6 +48,7 @@ class Predictor:
         self.warm = self._reader.steps() or [self._first]
         self.evidence = Evidence.of(timeline, self.activity, self._reader.each_step)
         self._setup = SetupTimes.of(timeline)
+        self._predicted: dict[tuple[Configuration, bool], Prediction] = {}
 
     @cached_property
     def activations(self) -> Activations | None:
@@ -95,6 +96,11 @@ class Predictor:
             self.weights if configuration.weight_scale == 1 else Weights.of(self.timeline, configuration.weight_scale)
         )
         paging = ram_bytes is not None and ram_bytes < weights.total_bytes and configuration.host_memory == "as-loaded"
+        if (configuration, paging) not in self._predicted:
+            self._predicted[configuration, paging] = self._predict(configuration, weights, paging=paging)
+        return self._predicted[configuration, paging]
+
+    def _predict(self, configuration: Configuration, weights: Weights, *, paging: bool) -> Prediction:
         played = {level: self._play(configuration, weights, level, paging=paging) for level in Level}
         middle = played[Level.MIDDLE]
         estimates = {
@@ -186,7 +192,9 @@ class Predictor:
         share: dict[str, float] = {"warm_step": 0.0}
         traffic = Traffic()
         for tape in self.warm:
-            for _ in range(_SETTLING):
+            # Other modes have settled after any step that does the same work.
+            settling = _SETTLING if configuration.mode == "group" else int(tape.signature != self._first.signature)
+            for _ in range(settling):
                 mode.play(tape)
             played.stretch("warm_step", lambda tape=tape: mode.play(tape), denoise)  # type: ignore[misc]
             share["warm_step"] += played.times["warm_step"] * tape.repeats / repeats

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tracekit.analysis.verdict import knows_kernels
 from tracekit.model import Cause, Summary
+from tracekit.model.plan import TYPICAL_STEPS, OffloadPlan
 from tracekit.model.report import StepParts
 from tracekit.units import format_duration, format_share
 
@@ -19,6 +20,25 @@ _SUSPECTS = {
 """What people try first, by the cause that it would remove."""
 _LITTLE = 0.1
 """Share of all steps' time below which removing a cause is not worth the trouble."""
+
+
+def slower(plan: OffloadPlan) -> list[str]:
+    """A sentence for each configuration that would fit and is predicted to take no less than the profiled one."""
+    own = next((row for row in plan.rows if row.configuration.name == plan.measured), None)
+    if own is None or own.prediction is None:
+        return []
+    total = own.prediction.total_ns(TYPICAL_STEPS)
+    sentences = []
+    for row in plan.rows:
+        if row is own or not row.fits or row.prediction is None:
+            continue
+        more = row.prediction.total_ns(TYPICAL_STEPS).less(total)
+        if more.value >= 0:
+            sentences.append(
+                f"{row.configuration.name}: predicted to take {format_duration(more.value)} longer than "
+                f"{plan.measured} in {TYPICAL_STEPS} steps."
+            )
+    return sentences
 
 
 def not_worth(summary: Summary, steps: Sequence[StepParts]) -> list[str]:

@@ -6,11 +6,15 @@ import itertools
 from collections.abc import Sequence
 
 from tracekit.model import Phase, Summary
-from tracekit.model.report import Basis, TotalLine
+from tracekit.model.finding import Basis
+from tracekit.model.plan import TYPICAL_STEPS, OffloadPlan, Prediction
+from tracekit.model.report import TotalLine
 from tracekit.units import format_duration
 
 MAX_STEPS = 100
 """The largest number of steps that is shown."""
+MAX_PREDICTED = 4
+"""Predicted lines: more would hide each other."""
 
 
 def total_line(name: str, summary: Summary) -> TotalLine | None:
@@ -20,16 +24,53 @@ def total_line(name: str, summary: Summary) -> TotalLine | None:
         return None
     run_index = summary.steps[0].run_index
     by_phase = {row.phase: row.wall_ns for row in summary.phases if row.run_index == run_index}
+    setup = by_phase.get(Phase.SETUP, 0)
+    around = by_phase.get(Phase.ENCODE, 0) + by_phase.get(Phase.DECODE, 0)
+    once = setup + around + cold.first_step_ns
     return TotalLine(
         name=name,
-        setup_ns=by_phase.get(Phase.SETUP, 0),
-        around_ns=by_phase.get(Phase.ENCODE, 0) + by_phase.get(Phase.DECODE, 0),
+        setup_ns=setup,
+        around_ns=around,
         first_step_ns=cold.first_step_ns,
         warm_step_ns=cold.warm_step_ns,
         warm_low_ns=cold.warm_min_ns,
         warm_high_ns=cold.warm_max_ns,
+        once_low_ns=once,
+        once_high_ns=once,
         measured_steps=1 + cold.warm_samples,
         basis=Basis.MEASURED,
+    )
+
+
+def predicted_lines(plan: OffloadPlan) -> list[TotalLine]:
+    """The lines of the configurations that fit and are predicted to be fastest for some number of steps, best first.
+
+    Filled up with the next best at `TYPICAL_STEPS`, so that a reader sees what was passed over; not the run's own.
+    """
+    rows = [row for row in plan.rows if row.fits and row.configuration.name != plan.measured]
+    lines = [_predicted(row.configuration.name, row.prediction) for row in rows if row.prediction is not None]
+    if not lines:
+        return []
+    winners = {fastest(lines, steps).name for steps in range(1, MAX_STEPS + 1)}
+    ranked = sorted(lines, key=lambda line: (line.name not in winners, line.total_ns(TYPICAL_STEPS)))
+    return ranked[: max(MAX_PREDICTED, len(winners))]
+
+
+def _predicted(name: str, prediction: Prediction) -> TotalLine:
+    around = prediction.encode_ns.value + prediction.decode_ns.value
+    once = prediction.total_ns(1)
+    return TotalLine(
+        name=f"{name} (predicted)",
+        setup_ns=prediction.setup_ns.value,
+        around_ns=around,
+        first_step_ns=prediction.first_step_ns.value,
+        warm_step_ns=prediction.warm_step_ns.value,
+        warm_low_ns=prediction.warm_step_ns.low,
+        warm_high_ns=prediction.warm_step_ns.high,
+        once_low_ns=once.low,
+        once_high_ns=once.high,
+        measured_steps=0,
+        basis=Basis.PREDICTED,
     )
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from tracekit.model.finding import Finding, Level
+from tracekit.model.machinecheck import Level, MachineCheck
 from tracekit.units import format_memory
 
 CGROUP = "memory limit"
@@ -15,13 +15,13 @@ _V1_LIMIT, _V2_LIMITS = "memory.limit_in_bytes", ("memory.max", "memory.high")
 
 def check_memory_limit(
     proc: Path = Path("/proc"), ram_bytes: int = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-) -> Finding:
+) -> MachineCheck:
     """The lowest limit on the way from this process's group to the root, of cgroup v1 or v2."""
     limits = [limit for file in _limit_files(proc) if (limit := _read_limit(file)) is not None]
     lowest = min(limits, default=ram_bytes)
     if lowest >= ram_bytes:
-        return Finding(check=CGROUP, level=Level.OK, found=f"none below the machine's {format_memory(ram_bytes)}")
-    return Finding(
+        return MachineCheck(check=CGROUP, level=Level.OK, found=f"none below the machine's {format_memory(ram_bytes)}")
+    return MachineCheck(
         check=CGROUP,
         level=Level.LIMITED,
         found=f"{format_memory(lowest)} of the machine's {format_memory(ram_bytes)}, page cache included",

@@ -8,12 +8,12 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from tracekit.device.doctor import cgroups, gpu, host, pagecache, software, storage
-from tracekit.model.finding import Finding, Level
+from tracekit.model.machinecheck import Level, MachineCheck
 
 _CAN_PROFILE = (gpu.CUDA, software.EMULATED)
 
 
-def examine(cache: Path | None = None) -> list[Finding]:
+def examine(cache: Path | None = None) -> list[MachineCheck]:
     """All findings, in display order. `cache` is the folder with the built-in pipelines, by default the user's.
 
     CUDA and CUPTI are started for their checks; nothing of the machine's settings is changed.
@@ -34,6 +34,6 @@ def examine(cache: Path | None = None) -> list[Finding]:
     ]
 
 
-def can_profile(findings: Iterable[Finding]) -> bool:
+def can_profile(findings: Iterable[MachineCheck]) -> bool:
     """Whether there is any device to profile on: a GPU that torch sees, or the emulated one."""
     return any(finding.check in _CAN_PROFILE and finding.level is not Level.MISSING for finding in findings)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-from tracekit.model.finding import Finding, Level
+from tracekit.model.machinecheck import Level, MachineCheck
 
 CUDA, CUPTI, NVML, LINK = "cuda", "cupti", "nvml", "link"
 _LOAD_BYTES = 64 << 20
@@ -15,7 +15,7 @@ _LOADS = 20
 _CUPTI_REMEDY = "end other profilers (nsys), or load the driver with NVreg_RestrictProfilingToAdminUsers=0"
 
 
-def check_gpu() -> list[Finding]:
+def check_gpu() -> list[MachineCheck]:
     """CUDA, then what depends on it."""
     try:
         import torch
@@ -27,7 +27,7 @@ def check_gpu() -> list[Finding]:
     return [_cuda(torch), check_cupti(), *check_nvml(torch)]
 
 
-def check_cupti() -> Finding:
+def check_cupti() -> MachineCheck:
     """Whether CUPTI's record has a small copy and a kernel that a window of torch.profiler saw."""
     import torch
     from torch.profiler import ProfilerActivity, profile
@@ -41,7 +41,7 @@ def check_cupti() -> Finding:
         return _missing(CUPTI, str(error).splitlines()[0], _CUPTI_REMEDY)
     copied = any(name.startswith("Memcpy") for name in recorded)
     if copied and len(recorded) > 1:
-        return Finding(check=CUPTI, level=Level.OK, found="records copies and kernels")
+        return MachineCheck(check=CUPTI, level=Level.OK, found="records copies and kernels")
     return _missing(
         CUPTI,
         "its record is empty: copies are timed by CUDA events, kernels are not seen",
@@ -49,7 +49,7 @@ def check_cupti() -> Finding:
     )
 
 
-def check_nvml(torch: ModuleType) -> list[Finding]:
+def check_nvml(torch: ModuleType) -> list[MachineCheck]:
     """NVML, and the link that it tells of while something is copied over it."""
     import pynvml
 
@@ -57,7 +57,7 @@ def check_nvml(torch: ModuleType) -> list[Finding]:
         with _nvml(pynvml):
             handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(0).uuid}")
             driver = pynvml.nvmlSystemGetDriverVersion()
-            found = [Finding(check=NVML, level=Level.OK, found=f"driver {driver}: power, clocks, PCIe throughput")]
+            found = [MachineCheck(check=NVML, level=Level.OK, found=f"driver {driver}: power, clocks, PCIe throughput")]
             try:
                 return [*found, link_finding(*_link_under_load(torch, pynvml, handle))]
             except pynvml.NVMLError as error:
@@ -67,13 +67,13 @@ def check_nvml(torch: ModuleType) -> list[Finding]:
         return [_missing(NVML, str(error), remedy), _missing(LINK, "NVML would tell it", "see nvml")]
 
 
-def link_finding(generation: int, width: int, max_generation: int, max_width: int) -> Finding:
+def link_finding(generation: int, width: int, max_generation: int, max_width: int) -> MachineCheck:
     """The link while it was busy, against what card and slot agree on at most."""
     found, best = f"PCIe {generation}.0 x{width}", f"PCIe {max_generation}.0 x{max_width}"
     if (generation, width) == (max_generation, max_width):
-        return Finding(check=LINK, level=Level.OK, found=f"{found}, its maximum")
+        return MachineCheck(check=LINK, level=Level.OK, found=f"{found}, its maximum")
     remedy = "reseat the card or use another slot; on a laptop or in a virtual machine it may be fixed"
-    return Finding(
+    return MachineCheck(
         check=LINK, level=Level.LIMITED, found=f"{found} under load, below its maximum {best}", remedy=remedy
     )
 
@@ -98,12 +98,12 @@ def _nvml(nvml: ModuleType) -> Iterator[None]:
         nvml.nvmlShutdown()
 
 
-def _cuda(torch: ModuleType) -> Finding:
+def _cuda(torch: ModuleType) -> MachineCheck:
     names = [torch.cuda.get_device_properties(index).name for index in range(torch.cuda.device_count())]
-    return Finding(check=CUDA, level=Level.OK, found=f"{', '.join(names)}; CUDA {torch.version.cuda}")
+    return MachineCheck(check=CUDA, level=Level.OK, found=f"{', '.join(names)}; CUDA {torch.version.cuda}")
 
 
-def _no_cuda(torch: ModuleType) -> Finding:
+def _no_cuda(torch: ModuleType) -> MachineCheck:
     from tracekit.device.presence import has_nvidia_driver
 
     if torch.version.cuda is None:
@@ -113,9 +113,9 @@ def _no_cuda(torch: ModuleType) -> Finding:
     return _missing(CUDA, "torch sees no GPU", remedy)
 
 
-def _without_gpu() -> list[Finding]:
+def _without_gpu() -> list[MachineCheck]:
     return [_missing(check, "needs a GPU", f"see {CUDA}") for check in (CUPTI, NVML, LINK)]
 
 
-def _missing(check: str, found: str, remedy: str) -> Finding:
-    return Finding(check=check, level=Level.MISSING, found=found, remedy=remedy)
+def _missing(check: str, found: str, remedy: str) -> MachineCheck:
+    return MachineCheck(check=check, level=Level.MISSING, found=found, remedy=remedy)

@@ -9,7 +9,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from tracekit.model.finding import Finding, Level
+from tracekit.model.machinecheck import Level, MachineCheck
 
 RESIDENCY, CACHESTAT = "mincore", "cachestat"
 _SIZE = 16 << 20
@@ -19,37 +19,37 @@ _SYS_CACHESTAT = 451  # of every architecture: cachestat(2), Linux 6.5
 _EVICTED_SHARE = 0.25
 
 
-def check_residency(folder: Path) -> Finding:
+def check_residency(folder: Path) -> MachineCheck:
     """Map a small file in `folder`, look, ask the kernel to evict it, look again. The file is gone afterwards."""
     try:
         before, after = _residency_around_eviction(folder)
     except OSError as error:
         found = f"residency of weights stays blank: {error.strerror or error}"
         remedy = "Linux 5.4 or later, and a cache folder that you may write to (XDG_CACHE_HOME)"
-        return Finding(check=RESIDENCY, level=Level.MISSING, found=found, remedy=remedy)
+        return MachineCheck(check=RESIDENCY, level=Level.MISSING, found=found, remedy=remedy)
     if before < 1:
         remedy = "a file system with a page cache (ext4, xfs): put the weights there"
         found = "says that pages just read are not in the page cache"
-        return Finding(check=RESIDENCY, level=Level.MISSING, found=found, remedy=remedy)
+        return MachineCheck(check=RESIDENCY, level=Level.MISSING, found=found, remedy=remedy)
     if after > _EVICTED_SHARE:
-        return Finding(
+        return MachineCheck(
             check=RESIDENCY,
             level=Level.LIMITED,
             found=f"tells residency, but {after:.0%} of an evicted file stayed: cold starts cannot be made here",
             remedy="put the weights on a disk's file system (tmpfs has no disk behind it)",
         )
-    return Finding(check=RESIDENCY, level=Level.OK, found="tells residency, and pages can be evicted")
+    return MachineCheck(check=RESIDENCY, level=Level.OK, found="tells residency, and pages can be evicted")
 
 
-def check_cachestat() -> Finding:
+def check_cachestat() -> MachineCheck:
     """Whether this kernel has cachestat(2), which mincore stands in for."""
     libc = ctypes.CDLL(None, use_errno=True)
     # A wrong descriptor: a kernel that knows the call says so (EBADF), one that does not says ENOSYS.
     libc.syscall(_SYS_CACHESTAT, -1, None, None, 0)
     if ctypes.get_errno() == errno.ENOSYS:
         found, remedy = "not in this kernel: mincore stands in", "Linux 6.5 or later; nothing is lost without it"
-        return Finding(check=CACHESTAT, level=Level.LIMITED, found=found, remedy=remedy)
-    return Finding(check=CACHESTAT, level=Level.OK, found="in this kernel")
+        return MachineCheck(check=CACHESTAT, level=Level.LIMITED, found=found, remedy=remedy)
+    return MachineCheck(check=CACHESTAT, level=Level.OK, found="in this kernel")
 
 
 def _residency_around_eviction(folder: Path) -> tuple[float, float]:

@@ -6,7 +6,7 @@ import importlib.metadata
 import re
 
 from tracekit.errors import MissingError
-from tracekit.model.finding import Finding, Level
+from tracekit.model.machinecheck import Level, MachineCheck
 
 EMULATED = "emulated"
 TESTED = {
@@ -18,7 +18,7 @@ TESTED = {
 """The oldest and the newest release (without its last number) that the test suite was run against."""
 
 
-def check_emulated() -> Finding:
+def check_emulated() -> MachineCheck:
     """Whether the emulated device is built, or can be: a C++ compiler and Python's headers."""
     try:
         from tracekit.device.emulated.build import check_available, library_path
@@ -26,35 +26,35 @@ def check_emulated() -> Finding:
         check_available()
     except ImportError as error:
         found = f"cannot be imported: {error}".splitlines()[0]
-        return Finding(check=EMULATED, level=Level.MISSING, found=found, remedy="install tracekit's dependencies")
+        return MachineCheck(check=EMULATED, level=Level.MISSING, found=found, remedy="install tracekit's dependencies")
     except MissingError as error:
         found, _, remedy = str(error).partition("; ")
-        return Finding(check=EMULATED, level=Level.MISSING, found=found, remedy=remedy)
+        return MachineCheck(check=EMULATED, level=Level.MISSING, found=found, remedy=remedy)
     built = library_path().exists()
     found = "the emulated device is built" if built else "compiler and Python's headers are there; built at first use"
-    return Finding(check=EMULATED, level=Level.OK, found=found)
+    return MachineCheck(check=EMULATED, level=Level.OK, found=found)
 
 
-def check_versions() -> list[Finding]:
+def check_versions() -> list[MachineCheck]:
     """One finding a library that is profiled."""
     return [version_finding(name, _installed(name)) for name in TESTED]
 
 
-def version_finding(name: str, installed: str | None) -> Finding:
+def version_finding(name: str, installed: str | None) -> MachineCheck:
     """A library's version against the tested ones; None: it is not installed."""
     oldest, newest = TESTED[name]
     tested = f"tested: {oldest}" if oldest == newest else f"tested: {oldest} to {newest}"
     if installed is None:
         remedy = f"pip install '{name}>={oldest}'"
-        return Finding(check=name, level=Level.MISSING, found=f"not installed ({tested})", remedy=remedy)
+        return MachineCheck(check=name, level=Level.MISSING, found=f"not installed ({tested})", remedy=remedy)
     found = f"{installed} ({tested})"
     # A patch release of a tested one is taken for tested.
     if release(installed) < release(oldest):
-        return Finding(check=name, level=Level.MISSING, found=found, remedy=f"pip install '{name}>={oldest}'")
+        return MachineCheck(check=name, level=Level.MISSING, found=found, remedy=f"pip install '{name}>={oldest}'")
     if release(installed)[:2] > release(newest):
         remedy = "hooks may miss what moved in it: run the test suite, or install a tested one"
-        return Finding(check=name, level=Level.LIMITED, found=found, remedy=remedy)
-    return Finding(check=name, level=Level.OK, found=found)
+        return MachineCheck(check=name, level=Level.LIMITED, found=found, remedy=remedy)
+    return MachineCheck(check=name, level=Level.OK, found=found)
 
 
 def release(version: str) -> tuple[int, ...]:

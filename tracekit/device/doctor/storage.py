@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tracekit.model.finding import Finding, Level
+from tracekit.model.machinecheck import Level, MachineCheck
 from tracekit.units import GB, format_bytes
 
 CACHE = "cache folder"
@@ -15,7 +15,7 @@ _LITTLE_BYTES = 2 * GB
 """Less than synthetic:flux-small takes with its run folders; the full shapes need 35 GB."""
 
 
-def check_cache(folder: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> Finding:
+def check_cache(folder: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> MachineCheck:
     """The file system under the user's cache folder."""
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free
@@ -23,14 +23,14 @@ def check_cache(folder: Path, mountinfo: Path = Path("/proc/self/mountinfo")) ->
     found = f"{folder}: {kind or 'unknown file system'}, {format_bytes(free)} free"
     if kind in _NO_DISK:
         remedy = "no disk is behind it, so that nothing can page: set XDG_CACHE_HOME to a disk's folder"
-        return Finding(check=CACHE, level=Level.LIMITED, found=found, remedy=remedy)
+        return MachineCheck(check=CACHE, level=Level.LIMITED, found=found, remedy=remedy)
     if kind in _REMOTE:
         remedy = "reads go over a network: set XDG_CACHE_HOME to a local disk's folder"
-        return Finding(check=CACHE, level=Level.LIMITED, found=found, remedy=remedy)
+        return MachineCheck(check=CACHE, level=Level.LIMITED, found=found, remedy=remedy)
     if free < _LITTLE_BYTES:
         remedy = "free some space, or set XDG_CACHE_HOME to another disk's folder"
-        return Finding(check=CACHE, level=Level.LIMITED, found=found, remedy=remedy)
-    return Finding(check=CACHE, level=Level.OK, found=found)
+        return MachineCheck(check=CACHE, level=Level.LIMITED, found=found, remedy=remedy)
+    return MachineCheck(check=CACHE, level=Level.OK, found=found)
 
 
 def file_system(path: Path, mountinfo: str) -> str:

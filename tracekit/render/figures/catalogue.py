@@ -30,9 +30,8 @@ def run_figures(run: RunReport) -> dict[str, Figure]:
 def comparison_figures(report: Report) -> dict[str, Figure]:
     """``totals`` for one run or several, and ``all-steps`` for several: as far as they have data."""
     figures: dict[str, Figure] = {}
-    lines = [run.total for run in report.runs if run.total is not None]
-    if lines:
-        figures["totals"] = totals_figure(lines)
+    if report.totals:
+        figures["totals"] = totals_figure(report.totals)
     if len(report.runs) > 1 and any(run.steps for run in report.runs):
         figures["all-steps"] = steps_figure([run for run in report.runs if run.steps])
     return figures

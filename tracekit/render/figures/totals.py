@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tracekit.model.report import Basis, TotalLine
+from tracekit.model.finding import Basis
+from tracekit.model.plan import TYPICAL_STEPS
+from tracekit.model.report import TotalLine
 from tracekit.render.figures.common import Figure, figure, plain
 from tracekit.render.figures.palette import DASHES, LINE_ROLES
 from tracekit.units import DurationUnit
 
 STEPS = 100
-DEFAULT_STEPS = 28
 
 
 def totals_figure(lines: Sequence[TotalLine]) -> Figure:
@@ -22,7 +23,7 @@ def totals_figure(lines: Sequence[TotalLine]) -> Figure:
         colour, dash = f"@{LINE_ROLES[index % len(LINE_ROLES)]}", DASHES[index % len(DASHES)]
         data += _line(line, unit, colour, dash)
     marker = {
-        "type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": DEFAULT_STEPS, "x1": DEFAULT_STEPS,
+        "type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": TYPICAL_STEPS, "x1": TYPICAL_STEPS,
         "line": {"color": "@bound", "width": 1.5, "dash": "dot"},
     }  # fmt: skip
     return figure(
@@ -38,11 +39,10 @@ def totals_figure(lines: Sequence[TotalLine]) -> Figure:
 
 def _line(line: TotalLine, unit: DurationUnit, colour: str, dash: str) -> list[dict[str, Any]]:
     steps = [1, STEPS]
-    once = line.total_ns(1)
-    measured = min(line.measured_steps, STEPS)
-    band = [once, once + (STEPS - 1) * line.warm_low_ns, once + (STEPS - 1) * line.warm_high_ns, once]
+    (first_low, first_high), (last_low, last_high) = line.bounds_ns(1), line.bounds_ns(STEPS)
+    band = [first_low, last_low, last_high, first_high]
     predicted = line.basis is Basis.PREDICTED
-    return [
+    drawn: list[dict[str, Any]] = [
         {
             "type": "scatter", "mode": "lines", "name": f"{plain(line.name)}: range", "showlegend": False,
             "hoverinfo": "skip", "x": [1, STEPS, STEPS, 1], "y": [unit.value(value) for value in band],
@@ -56,10 +56,15 @@ def _line(line: TotalLine, unit: DurationUnit, colour: str, dash: str) -> list[d
             "line": {"color": colour, "width": 2.5, "dash": dash},
             "hovertemplate": f"%{{x}} steps: %{{y:.3~g}} {unit.name}<extra>%{{fullData.name}}</extra>",
         },
-        {
-            "type": "scatter", "mode": "markers", "name": f"{plain(line.name)}: measured", "showlegend": False,
-            "x": [1, measured], "y": [unit.value(line.total_ns(count)) for count in (1, measured)],
-            "marker": {"color": colour, "size": 8, "symbol": "circle"},
-            "hovertemplate": f"measured, %{{x}} steps: %{{y:.3~g}} {unit.name}<extra>%{{fullData.name}}</extra>",
-        },
     ]  # fmt: skip
+    return drawn if predicted else [*drawn, _measured(line, unit, colour)]
+
+
+def _measured(line: TotalLine, unit: DurationUnit, colour: str) -> dict[str, Any]:
+    last = min(line.measured_steps, STEPS)
+    return {
+        "type": "scatter", "mode": "markers", "name": f"{plain(line.name)}: measured", "showlegend": False,
+        "x": [1, last], "y": [unit.value(line.total_ns(count)) for count in (1, last)],
+        "marker": {"color": colour, "size": 8, "symbol": "circle"},
+        "hovertemplate": f"measured, %{{x}} steps: %{{y:.3~g}} {unit.name}<extra>%{{fullData.name}}</extra>",
+    }  # fmt: skip

@@ -6,10 +6,13 @@ import itertools
 from collections.abc import Sequence
 
 from tracekit.model import Measure, Summary
+from tracekit.model.finding import Basis
+from tracekit.model.plan import VerifiedRow
 from tracekit.model.report import CopyGroup, MemoryTrack, RunReport, StepParts, TotalLine
 from tracekit.render.figures.bandwidth import series_name
 from tracekit.render.figures.causes import MAX_BARS, changes, part_names, part_texts, shown_steps, signed
 from tracekit.render.html.blocks import Table
+from tracekit.render.plan import amount
 from tracekit.units import DurationUnit, format_bytes, format_duration, format_memory, format_rate
 
 _STEP_COUNTS = (1, 4, 10, 28, 50)
@@ -103,13 +106,39 @@ def totals_table(lines: Sequence[TotalLine]) -> Table:
             line.name,
             str(line.basis),
             *(format_duration(part) for part in (line.setup_ns, line.around_ns, line.first_step_ns, line.warm_step_ns)),
-            *(format_duration(line.total_ns(count)) for count in _STEP_COUNTS),
+            *(total_text(line, count) for count in _STEP_COUNTS),
         ]
         for line in lines
     ]
     parts = ["set-up", "encode and decode", "step 1", "each warm step"]
     counts = [f"{count} step{'s' if count > 1 else ''}" for count in _STEP_COUNTS]
     return Table("Total time by number of steps", ["configuration", "basis", *parts, *counts], rows, texts=2)
+
+
+def total_text(line: TotalLine, steps: int) -> str:
+    """The total of that many steps; of a prediction with its bounds."""
+    total = format_duration(line.total_ns(steps))
+    if line.basis is not Basis.PREDICTED:
+        return total
+    low, high = (format_duration(bound) for bound in line.bounds_ns(steps))
+    return f"{total} ({low} to {high})"
+
+
+def verified_table(rows: Sequence[VerifiedRow]) -> Table:
+    """What was predicted beside what was measured when it was run."""
+    cells = [
+        [
+            row.configuration,
+            row.quantity,
+            amount(row, row.predicted.value),
+            amount(row, row.measured),
+            f"{row.error:+.0%}",
+        ]
+        for row in rows
+    ]
+    return Table(
+        "Predicted against measured", ["configuration", "quantity", "predicted", "measured", "error"], cells, texts=2
+    )
 
 
 def causes_table(runs: Sequence[RunReport]) -> Table | None:

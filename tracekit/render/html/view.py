@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from tracekit.model.report import CheckState, Finding, Report, RunReport, StepParts, TotalLine
+from tracekit.model.finding import Finding
+from tracekit.model.plan import TYPICAL_STEPS
+from tracekit.model.report import CheckState, Report, RunReport, StepParts, TotalLine
 from tracekit.render.figures import comparison_figures, run_figures
 from tracekit.render.figures.causes import part_names
 from tracekit.render.figures.heat import HEAT_NAMES
 from tracekit.render.figures.palette import LINE_ROLES, role
-from tracekit.render.figures.totals import DEFAULT_STEPS, STEPS
+from tracekit.render.figures.totals import STEPS
+from tracekit.render.findings import gain_words, headline, together
 from tracekit.render.html.blocks import Table
 from tracekit.render.html.modules import MAX_ROWS, STATIC_ROWS, module_table
 from tracekit.render.html.tables import (
@@ -20,18 +23,19 @@ from tracekit.render.html.tables import (
     causes_table,
     memory_table,
     steps_table,
+    total_text,
     totals_table,
+    verified_table,
     waterfall_table,
 )
 from tracekit.render.html.trust import MARKS, command_line, paging_facts, provenance
 from tracekit.render.html.verdict import bars_table, facts, first_and_warm, step_bars
 from tracekit.render.plaintext import visible
-from tracekit.units import format_duration
+from tracekit.render.plan import misfit
 
 
 def page_view(report: Report) -> dict[str, Any]:
     """The templates' variables."""
-    lines = _lines(report)
     return {
         "title": visible(report.title),
         "version": report.runs[0].manifest.tracekit_version,
@@ -42,11 +46,11 @@ def page_view(report: Report) -> dict[str, Any]:
         "break_even": visible(report.break_even),
         "compared": visible(report.compared),
         "ranges": visible(report.ranges),
-        "totals_table": totals_table(lines) if lines else None,
+        "totals_table": totals_table(report.totals) if report.totals else None,
         "causes_table": causes_table(report.runs) if len(report.runs) > 1 else None,
         "all_steps_table": steps_table([run for run in report.runs if run.steps]) if len(report.runs) > 1 else None,
         "all_steps_legend": _legend([step for run in report.runs for step in run.steps]),
-        "default_steps": DEFAULT_STEPS,
+        "default_steps": TYPICAL_STEPS,
         "max_steps": STEPS,
         "marks": MARKS,
         "heat_names": HEAT_NAMES,
@@ -60,7 +64,7 @@ def page_data(report: Report) -> dict[str, Any]:
     return {
         "figures": comparison_figures(report),
         "runs": [{"figures": run_figures(run), "modules": module_table(run, rows)} for run in report.runs],
-        "totals": [_total(line, index) for index, line in enumerate(_lines(report))],
+        "totals": [_total(line, index) for index, line in enumerate(report.totals)],
     }
 
 
@@ -91,17 +95,13 @@ def _tone(run: RunReport) -> str:
     return "bad" if CheckState.FAILED in states else "warn" if CheckState.NOTED in states else ""
 
 
-def _lines(report: Report) -> list[TotalLine]:
-    return [run.total for run in report.runs if run.total is not None]
-
-
 def _total(line: TotalLine, index: int) -> dict[str, Any]:
     """A configuration's total for each number of steps from 1."""
     totals = [line.total_ns(steps) for steps in range(1, STEPS + 1)]
     return {
         "name": visible(line.name),
         "role": LINE_ROLES[index % len(LINE_ROLES)],
-        "texts": [format_duration(total) for total in totals],
+        "texts": [total_text(line, steps) for steps in range(1, STEPS + 1)],
         "values": totals,
         "measured": line.measured_steps,
     }
@@ -125,8 +125,12 @@ def _run_view(run: RunReport, index: int) -> dict[str, Any]:
         "legend": _legend([step for _, step in first_and_warm(run)]),
         "steps_legend": _legend(run.steps),
         "facts": facts(run),
-        "findings": [_finding(finding) for finding in run.findings],
-        "next_steps": [_suggestion(text) for text in run.summary.next_steps],
+        "findings": [_finding(finding) for finding in run.summary.findings],
+        "together": _sentence(together(run.summary.findings)),
+        "next_step": run.summary.next_step,
+        "misfits": [visible(line) for row in run.plan.rows if (line := misfit(row))] if run.plan else [],
+        "verified_table": verified_table(run.plan.verified) if run.plan and run.plan.verified else None,
+        "plan_command": shlex.join(["tracekit", "plan", visible(run.path), "--verify", "3"]),
         "charts": sorted(figures),
         "heights": {name: figure["layout"]["height"] for name, figure in figures.items()},
         "quantities": [name.removeprefix("heat-") for name in figures if name.startswith("heat-")],
@@ -146,12 +150,6 @@ def _run_view(run: RunReport, index: int) -> dict[str, Any]:
 
 def _sentence(text: str) -> str:
     return visible(text[:1].upper() + text[1:]).rstrip(".")
-
-
-def _suggestion(text: str) -> tuple[str, str]:
-    """What to do and, where the sentence ends in one, the command."""
-    words, colon, command = visible(text).partition(": tracekit profile ")
-    return words + colon[:1], f"tracekit profile {command}" if colon else ""
 
 
 def _named(view: dict[str, Any], several: bool) -> dict[str, Any]:
@@ -178,13 +176,10 @@ def _code(finding: Finding) -> dict[str, Any]:
 
 
 def _finding(finding: Finding) -> dict[str, Any]:
-    low, high = finding.low_ns, finding.high_ns
-    gain = ""
-    if low is not None and high is not None:
-        gain = format_duration(low) if low == high else f"{format_duration(low)} to {format_duration(high)}"
     return {
         "finding": finding,
-        "gain": gain,
+        "headline": headline(finding),
+        "gain": _sentence(gain_words(finding)),
         "title": visible(finding.title),
         "evidence": f"{_sentence(finding.evidence)}.",
         **_code(finding),
