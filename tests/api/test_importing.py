@@ -177,6 +177,20 @@ def test_what_is_no_trace_is_one_line_and_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
 
 
+def test_force_replaces_a_run_only_once_the_trace_was_read_whole(tmp_path: Path) -> None:
+    first = api.import_trace(write_trace(tmp_path / "first.json.gz"), tmp_path / "run")
+    damaged = tmp_path / "damaged.json.gz"
+    damaged.write_bytes((tmp_path / "first.json.gz").read_bytes()[:-200])
+    with pytest.raises(UsageError, match="exists already"):
+        api.import_trace(damaged, first.path)
+    with pytest.raises(UsageError, match="damaged"):
+        api.import_trace(damaged, first.path, force=True)
+    assert api.load(first.path).manifest.workload == "first.json.gz"
+    second = api.import_trace(write_trace(tmp_path / "second.json.gz"), first.path, force=True)
+    assert api.load(second.path).manifest.workload == "second.json.gz"
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"run"}
+
+
 def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no trace"):
         api.import_trace(tmp_path / "absent.json", tmp_path / "run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from datetime import datetime
@@ -12,7 +13,7 @@ import tracekit
 from tracekit.api.run import Run
 from tracekit.errors import UsageError
 from tracekit.model import ClockInfo, DeviceInfo, Manifest, OffloadInfo
-from tracekit.runfolder import RunWriter, default_run_path
+from tracekit.runfolder import RunWriter, check_replaceable, default_run_path
 
 if TYPE_CHECKING:
     from tracekit.runfolder.tracerows import TraceFacts
@@ -33,7 +34,7 @@ def import_trace(trace: str | Path, output: str | Path | None = None, *, force: 
     Args:
         trace: the file.
         output: the run folder to make; by default ``runs/<file>_imported_<date-time>``.
-        force: replace a run folder that is there.
+        force: replace a run folder that is there, once the trace has been read whole.
 
     Raises:
         UsageError: the file is no trace, is damaged or holds nothing to import; the folder cannot be made.
@@ -49,7 +50,9 @@ def import_trace(trace: str | Path, output: str | Path | None = None, *, force: 
         raise UsageError(f"there is no trace {path}: give a .json or .json.gz file that torch.profiler wrote")
     manifest = _blank_manifest(path)
     stream = TraceStream(path)
-    writer = RunWriter.create(target, manifest, force=force)
+    check_replaceable(target, force)
+    # Beside its place: a folder that is there is only replaced by a whole one.
+    writer = RunWriter.create(target.with_name(f".{target.name}.{os.getpid()}.import"), manifest)
     try:
         rows = TraceRows(writer)
         for events in stream.pieces():
@@ -59,6 +62,7 @@ def import_trace(trace: str | Path, output: str | Path | None = None, *, force: 
             raise UsageError(f"{path} has no copy, kernel, runtime call or annotation: nothing to import")
         _describe(manifest, stream.header, facts)
         writer.finish(manifest)
+        writer.move(target, force)
     except BaseException:
         writer.discard()
         raise

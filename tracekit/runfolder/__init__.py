@@ -4,8 +4,8 @@ A run folder holds `manifest.json` and one folder of Parquet parts a table. Whil
 `spool/` instead, as fixed-size records that survive a killed process; `RunWriter.finish` turns them into Parquet.
 """
 
-from tracekit.runfolder.paths import default_run_path
+from tracekit.runfolder.paths import check_replaceable, default_run_path
 from tracekit.runfolder.reader import read_run
 from tracekit.runfolder.writer import RunWriter
 
-__all__ = ["RunWriter", "default_run_path", "read_run"]
+__all__ = ["RunWriter", "check_replaceable", "default_run_path", "read_run"]

@@ -52,9 +52,7 @@ class RunWriter:
                 (temporary / SPOOL_NAME).mkdir(parents=True)
                 _write_manifest(temporary, msgspec.structs.replace(manifest, complete=False))
                 spool = SpoolWriter(temporary, TABLES.values(), lambda error: _usage_error(path, error))
-                if path.exists():
-                    shutil.rmtree(path)
-                temporary.rename(path)
+                _put(temporary, path)
             except BaseException:
                 shutil.rmtree(temporary, ignore_errors=True)
                 raise
@@ -117,6 +115,17 @@ class RunWriter:
             shutil.rmtree(self.path / SPOOL_NAME)
             _write_manifest(self.path, msgspec.structs.replace(manifest, complete=not manifest.incomplete_reason))
 
+    def move(self, path: Path, force: bool = False) -> None:
+        """Put the finished folder at `path`: what was there goes only now, when this one is whole.
+
+        Raises:
+            UsageError: `path` exists (and with `force` is not just a run folder), or cannot be written.
+        """
+        check_replaceable(path, force)
+        with _reported(path):
+            _put(self.path, path)
+        self.path = path
+
     def discard(self) -> None:
         """Remove the folder, and those above it that were made for it and are empty again.
 
@@ -141,6 +150,20 @@ class RunWriter:
             extend(pack(*row))
 
         return append
+
+
+def _put(folder: Path, path: Path) -> None:
+    """Rename a folder to `path`; one that is there is removed after, and put back if that fails."""
+    former = path.with_name(f".{path.name}.{os.getpid()}.old")
+    if path.exists():
+        path.rename(former)
+    try:
+        folder.rename(path)
+    except BaseException:
+        if former.exists():
+            former.rename(path)
+        raise
+    shutil.rmtree(former, ignore_errors=True)
 
 
 def _spool_to_parquet(folder: Path) -> None:
