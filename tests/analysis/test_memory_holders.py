@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
 from builders import START_NS, THREAD, US, make_manifest, make_run
+from rich.console import Console
 
-from tracekit.analysis import build_timeline
+from tracekit.analysis import build_timeline, summarize
 from tracekit.analysis.memoryholders import memory_holders, out_of_memory
 from tracekit.model import Timeline
 from tracekit.model.memoryholders import MemoryHolders
 from tracekit.render.memoryholders import memory_holder_lines
+from tracekit.render.terminal import render_summary
 
 MIB = 1 << 20
 REASON = (
@@ -131,3 +134,10 @@ def test_the_lines_say_who_held_how_much(failed: Timeline) -> None:
         "  activations, inputs, workspaces: 60.0 MiB",
         "  reserved and not in use (fragmentation): 2.25 MiB",
     ]
+
+
+def test_the_summary_shows_them_under_its_verdict(failed: Timeline) -> None:
+    printed = io.StringIO()
+    render_summary(summarize(failed), Console(file=printed, width=80))
+    text = " ".join(printed.getvalue().split())
+    assert all(line.strip() in text for line in memory_holder_lines(out_of_memory(failed)))

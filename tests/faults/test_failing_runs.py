@@ -13,7 +13,6 @@ from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransfo
 from diffusers.models.transformers.transformer_flux import FluxSingleTransformerBlock
 
 from tracekit import api
-from tracekit.analysis.memoryholders import out_of_memory
 from tracekit.render.chrome import write_chrome_trace
 
 CAP_BYTES = 512 << 20
@@ -104,7 +103,7 @@ def test_a_device_that_runs_out_of_memory_tells_who_held_it(
     gc.collect()  # what a failed pipeline left on the device would have no name here
     fail_at(monkeypatch, FluxTransformer2DModel, "forward", 2, take_too_much)
     run = api.load(profile(torch.OutOfMemoryError, mode=mode, vram_bytes=CAP_BYTES).path)
-    memory = out_of_memory(run.timeline)
+    memory = run.summary().out_of_memory
     assert memory is not None
     assert {holder.component for holder in memory.holders} == there
     assert all(holder.weight_bytes == holder.component_bytes for holder in memory.holders)

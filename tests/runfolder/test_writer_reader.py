@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tracekit.errors import UsageError
 from tracekit.model import (
+    CALIBRATION,
     COPIES,
     COUNTERS,
     DEVICE_OPS,
@@ -27,6 +28,7 @@ from tracekit.model import (
     Column,
     Direction,
     HostMemory,
+    Measure,
     SpanKind,
     Table,
 )
@@ -38,6 +40,7 @@ WORDS = {
     (COPIES, "direction"): list(Direction),
     (COPIES, "host_memory"): list(HostMemory),
     (PARAMETERS, "host_memory"): list(HostMemory),
+    (CALIBRATION, "measure"): list(Measure),
     (DEVICE_OPS, "op"): ["kernel", "memcpy", "memset"],
 }
 HOSTILE = ["", "\0", "\n\r", "a" * 70_000, "../../etc/passwd", "</script>", "\U0001f600", "nul", "NaN", "-1", "\u202e"]

@@ -12,6 +12,7 @@ from tracekit.analysis.coldwarm import cold_warm, transfer_rows
 from tracekit.analysis.copycosts import CopyCosts
 from tracekit.analysis.hostevidence import HostEvidence
 from tracekit.analysis.intervals import Coverage
+from tracekit.analysis.memoryholders import out_of_memory
 from tracekit.analysis.modules import module_rows
 from tracekit.analysis.paging import paging_evidence
 from tracekit.analysis.phases import PHASES
@@ -80,6 +81,7 @@ def summarize(timeline: Timeline) -> Summary:
         unattributed_copies=int((~copies["is_weight"] & (copies["span_id"] == NONE)).sum()),
         device_only_copies=int((copies["copy_id"] == NONE).sum()),
         warnings=[*manifest.warnings, *trust_warnings(timeline, ceilings)],
+        out_of_memory=out_of_memory(timeline),
     )
     summary.verdict = verdict(summary)
     return summary

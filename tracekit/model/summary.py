@@ -7,6 +7,7 @@ import msgspec
 from tracekit.model.causes import Cause, Evidence, Paging
 from tracekit.model.conditions import Conditions
 from tracekit.model.finding import Finding, NextStep
+from tracekit.model.memoryholders import MemoryHolders
 from tracekit.model.tables import Measure
 
 
@@ -183,7 +184,8 @@ class Summary(msgspec.Struct, kw_only=True):
     `h2d_bytes_by_memory` splits h2d_bytes by HostMemory. `causes` are empty where the device's record is missing.
     `transfers` has components first, then modules, then parameters, each by excess. `unattributed_copies` are
     neither a weight's nor inside any span; `device_only_copies` were seen by the device's record alone. `phase_causes`
-    are of the phases other than denoise, whose causes are its steps'.
+    are of the phases other than denoise, whose causes are its steps'. `out_of_memory` says who held the device's
+    memory when the run ended for want of it (None: it did not).
     """
 
     path: str
@@ -217,5 +219,6 @@ class Summary(msgspec.Struct, kw_only=True):
     unattributed_copies: int
     device_only_copies: int
     warnings: list[str]
+    out_of_memory: MemoryHolders | None = None
     findings: list[Finding] = []
     next_step: NextStep | None = None

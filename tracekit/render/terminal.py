@@ -11,6 +11,7 @@ from tracekit.model import ColdWarm, ModuleRow, Paging, PagingEvidence, StepRow,
 from tracekit.render.blocks import bullets, print_blocks, table, text_lines
 from tracekit.render.causetable import cause_table
 from tracekit.render.findings import advice_blocks
+from tracekit.render.memoryholders import memory_holder_lines
 from tracekit.render.plaintext import shorten_left, visible
 from tracekit.units import DurationUnit, format_bytes, format_duration, format_memory, format_rate
 
@@ -25,6 +26,8 @@ _MODULE_COLUMNS = ("module", "onloads", "size", "exposed", "first", "warm")
 def render_summary(summary: Summary, console: Console) -> None:
     """Print the summary within 80 columns; `console` decides where to, and whether in colour."""
     blocks: list[RenderableType] = [_head(summary), Text(visible(summary.verdict), style="bold")]
+    if summary.out_of_memory is not None:
+        blocks.append(text_lines(memory_holder_lines(summary.out_of_memory)))
     if summary.steps:
         blocks.append(table(_COLUMNS, step_rows(summary.steps), _step_note(summary)))
     if summary.cold_warm is not None:
