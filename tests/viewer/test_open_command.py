@@ -133,3 +133,31 @@ def test_what_cannot_be_opened_is_said_in_one_line(
         out, err = capsys.readouterr()
         assert words in err
         assert (out, err.count("\n")) == ("", 1)
+
+
+def test_several_runs_open_as_their_report_and_each_leads_to_its_own_trace(
+    run: Path, tmp_path: Path, start: Start
+) -> None:
+    other = write_run(tmp_path / "another" / "a run", build_run(steps=4))
+    process = start(run, other, "--print-url")
+    assert process.stdout is not None
+    url = process.stdout.readline().strip()
+    assert url.endswith("/report.html")
+    assert b"2 runs" in get(url)
+    root = url.removesuffix("/report.html")
+    names = [get(f"{root}/trace/{index}/a-run") for index in (0, 1)]
+    assert names[0] == (run / "trace.json.gz").read_bytes()
+    assert names[1] == (other / "trace.json.gz").read_bytes()
+    assert names[0] != names[1]
+
+
+def test_an_experiments_folder_opens_its_report(tmp_path: Path, start: Start) -> None:
+    (tmp_path / "experiment.json").write_text("{}")
+    (tmp_path / "report.html").write_text("<html><body>the verdicts</body></html>")
+    process = start(tmp_path, "--print-url")
+    assert process.stdout is not None
+    url = process.stdout.readline().strip()
+    assert b"the verdicts" in get(url)
+    # It has no trace of its own.
+    with pytest.raises(urllib.error.HTTPError):
+        get(url.replace("report.html", "viewer?start=1&end=2"))

@@ -138,6 +138,17 @@ def test_links_to_a_moment_lead_to_it_in_the_traces_own_time(served: tuple[Viewe
     assert reply.headers["Location"].endswith("&visStart=1000&visEnd=5000")
 
 
+def test_a_run_of_several_is_found_by_its_place(tmp_path: Path) -> None:
+    sites = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        sites.append(traced_site(tmp_path / name)[0])
+    both = report_site(REPORT, sites)
+    assert "trace%2F1%2Fa-run" in both.viewer_location("http://x", "run=1")
+    for query in ("", "run=0", "run=7", "run=x", "run=-1"):
+        assert "trace%2F0%2Fa-run" in both.viewer_location("http://x", query)
+
+
 @pytest.mark.parametrize(
     "query",
     [
