@@ -158,7 +158,7 @@ def test_an_entry_that_changes_or_goes_is_seen_at_once(made, writer: RunWriter) 
     assert list(spans_of(writer).note) == ["first", "first", "second", "second"]
 
 
-def test_failures_and_copies_leave_no_references_behind(recording) -> None:
+def test_failures_and_copies_leave_no_references_behind(recording, emulated) -> None:
     host = torch.rand(7)
     device = torch.device("emulated:0")
     with recording():

@@ -41,11 +41,26 @@ done:
     return result;
 }
 
+static bool
+is_tuple_of(PyObject *value, Py_ssize_t size)
+{
+    if (PyTuple_Check(value) && PyTuple_GET_SIZE(value) == size)
+        return true;
+    PyErr_Format(PyExc_TypeError, "no tuple of %zd", size);
+    return false;
+}
+
+static Interned
+interned_at(PyObject *tuple, Py_ssize_t index)
+{
+    return (Interned)PyLong_AsLong(PyTuple_GET_ITEM(tuple, index));
+}
+
 /* Fills in what the host side is; returns 1 where it is a mapped file's page, 0, or -1. */
 static int
 place_host(Copies *copies, CopyRow *row, PyObject *host)
 {
-    PyObject *address = PyObject_CallMethodNoArgs(host, names.data_ptr);
+    PyObject *address = member(copies, &copies->data_ptr, host);
     if (address == NULL)
         return -1;
     int mapped = -1;
@@ -56,15 +71,12 @@ place_host(Copies *copies, CopyRow *row, PyObject *host)
         Py_INCREF(place);
     else if (PyErr_Occurred() || (place = PyObject_CallOneArg(copies->place, host)) == NULL)
         goto done;
-    PyObject *source;
-    int memory, path, is_mapped;
-    long long offset;
-    if (PyArg_ParseTuple(place, "OiiLp", &source, &memory, &path, &offset, &is_mapped)) {
-        row->host_memory = memory;
-        row->file_path = path;
-        row->file_offset = offset;
+    if (is_tuple_of(place, 5)) {
+        row->host_memory = interned_at(place, 1);
+        row->file_path = interned_at(place, 2);
+        row->file_offset = PyLong_AsLongLong(PyTuple_GET_ITEM(place, 3));
         row->host_address = PyLong_AsLongLong(address);
-        mapped = PyErr_Occurred() ? -1 : is_mapped;
+        mapped = PyErr_Occurred() ? -1 : PyTuple_GET_ITEM(place, 4) == Py_True;
     }
     Py_DECREF(place);
 done:
@@ -92,35 +104,35 @@ name_weight(Copies *copies, Thread *thread, CopyRow *row, PyObject *host, PyObje
 static int
 name_device(Copies *copies, CopyRow *row, PyObject *remote)
 {
-    PyObject *device = PyObject_GetAttr(remote, names.device);
+    PyObject *device = member(copies, &copies->device, remote);
     PyObject *known = device == NULL ? NULL : PyDict_GetItemWithError(copies->devices, device);
-    int index, named = -1;
     if (known != NULL)
         Py_INCREF(known);
     else if (device != NULL && !PyErr_Occurred())
-        known = PyObject_CallOneArg(copies->device, device);
+        known = PyObject_CallOneArg(copies->device_of, device);
     Py_XDECREF(device);
     if (known == NULL)
         return -1;
-    if (PyArg_ParseTuple(known, "ii", &row->device, &index)) {
-        named = 0;
-        row->stream_id = NONE;
-        if (index != NONE) {
-            PyObject *stream = PyObject_CallFunction(copies->stream, "i", index);
-            row->stream_id = as_int(stream);
-            named = PyErr_Occurred() ? -1 : 0;
+    row->stream_id = NONE;
+    if (is_tuple_of(known, 2)) {
+        row->device = interned_at(known, 0);
+        if (interned_at(known, 1) != NONE) {
+            PyObject *stream = PyObject_CallOneArg(copies->stream, PyTuple_GET_ITEM(known, 1));
+            if (stream != NULL && PyTuple_Check(stream) && PyTuple_GET_SIZE(stream) > 0)
+                row->stream_id = PyLong_AsLongLong(PyTuple_GET_ITEM(stream, 0));
+            Py_XDECREF(stream);
         }
     }
     Py_DECREF(known);
-    return named;
+    return PyErr_Occurred() ? -1 : 0;
 }
 
 /* Bytes over the link: a blocking copy converts on the host, so that the link carries the device's dtype; one that does
  * not block converts on the device (torch's copy_kernel_cuda). */
 static int64_t
-carried_bytes(PyObject *source, int64_t source_bytes, PyObject *result, PyObject *carried)
+carried_bytes(Copies *copies, PyObject *source, int64_t source_bytes, PyObject *result, PyObject *carried)
 {
-    PyObject *from = PyObject_GetAttr(source, names.dtype), *into = PyObject_GetAttr(result, names.dtype);
+    PyObject *from = member(copies, &copies->dtype, source), *into = member(copies, &copies->dtype, result);
     bool same = from == into;
     Py_XDECREF(from);
     Py_XDECREF(into);
@@ -128,8 +140,8 @@ carried_bytes(PyObject *source, int64_t source_bytes, PyObject *result, PyObject
         return -1;
     if (same || carried == source)
         return source_bytes;
-    int64_t from_size = ask(source, names.element_size);
-    int64_t into_size = from_size < 0 ? -1 : ask(carried, names.element_size);
+    int64_t from_size = as_int(member(copies, &copies->element_size, source));
+    int64_t into_size = from_size < 0 ? -1 : as_int(member(copies, &copies->element_size, carried));
     return into_size < 0 || from_size == 0 ? -1 : source_bytes / from_size * into_size;
 }
 
@@ -153,8 +165,9 @@ record_to(Hook *hook, Thread *thread, PyObject *const *args, size_t nargsf, PyOb
     Core *core = hook->core;
     Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
     PyObject *source = args[0], *sample = NULL, *result = NULL;
-    int to_device = is_true(source, names.is_cpu), non_blocking = asks_not_to_block(args, nargs, kwnames), mapped = 0;
-    int64_t source_bytes = to_device < 0 ? -1 : as_int(PyObject_GetAttr(source, names.nbytes));
+    int to_device = is_true(copies, &copies->is_cpu, source), mapped = 0;
+    int non_blocking = asks_not_to_block(args, nargs, kwnames);
+    int64_t source_bytes = to_device < 0 ? -1 : as_int(member(copies, &copies->nbytes, source));
     CopyRow row = {.run_index = NONE};
     if (source_bytes < 0 || non_blocking < 0)
         return NULL;
@@ -174,7 +187,7 @@ record_to(Hook *hook, Thread *thread, PyObject *const *args, size_t nargsf, PyOb
         goto failed;
 
     PyObject *host = to_device ? source : result, *remote = to_device ? result : source;
-    row.size_bytes = carried_bytes(source, source_bytes, result, non_blocking ? host : remote);
+    row.size_bytes = carried_bytes(copies, source, source_bytes, result, non_blocking ? host : remote);
     if (row.size_bytes < 0 || (!to_device && place_host(copies, &row, host) < 0) ||
         name_weight(copies, thread, &row, host, remote) < 0 || name_device(copies, &row, remote) < 0)
         goto failed;
@@ -206,6 +219,20 @@ failed:
     return NULL;
 }
 
+static int
+holds_its_bytes(Copies *copies, PyTypeObject *class)
+{
+    if (class == copies->holder)
+        return 1;
+    PyObject *holds = look_up(copies->holders, (PyObject *)class);
+    if (holds == NULL)
+        return -1;
+    Py_DECREF(holds); /* True or False */
+    if (holds == Py_True)
+        copies->holder = class;
+    return holds == Py_True;
+}
+
 PyObject *
 tensor_call(PyObject *op, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
@@ -214,11 +241,8 @@ tensor_call(PyObject *op, PyObject *const *args, size_t nargsf, PyObject *kwname
     Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
     int crosses = 0;
     if (nargs > 0) {
-        PyObject *holds = look_up(copies->holders, (PyObject *)Py_TYPE(args[0]));
-        if (holds == NULL)
-            return NULL;
-        Py_DECREF(holds); /* True or False */
-        if (holds == Py_True && (crosses = hook->crosses(hook, args, nargs, kwnames)) < 0)
+        int holds = holds_its_bytes(copies, Py_TYPE(args[0]));
+        if (holds < 0 || (holds && (crosses = hook->crosses(hook, args, nargs, kwnames)) < 0))
             return NULL;
     }
     Thread *thread = crosses ? current_thread(hook->core) : NULL;
@@ -270,7 +294,7 @@ copies_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
     }
     if (!PyType_Check(self->tensor_class))
         PyErr_SetString(PyExc_TypeError, "tensor_class is no class");
-    else if (rows_from(&self->rows, buffer, COPY_FORMAT) == 0)
+    else if (find_members(self) == 0 && rows_from(&self->rows, buffer, COPY_FORMAT) == 0)
         return (PyObject *)self;
 failed:
     Py_DECREF(self);
@@ -296,6 +320,8 @@ copies_dealloc(PyObject *op)
     PyObject_GC_UnTrack(op);
     for (size_t i = 0; i < COPIES_FIELDS; i++)
         Py_XDECREF(*copies_field(self, i));
+    for (size_t i = 0; i < MEMOS; i++)
+        Py_XDECREF(self->targets[i].key);
     Py_XDECREF(self->rows.full);
     Py_XDECREF(self->rows.pending);
     type->tp_free(op);

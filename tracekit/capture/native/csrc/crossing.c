@@ -14,10 +14,10 @@ prepare_names(void)
         PyObject **name;
         const char *text;
     } all[] = {
-        {&names.is_cpu, "is_cpu"}, {&names.is_meta, "is_meta"}, {&names.nbytes, "nbytes"}, {&names.dtype, "dtype"},
-        {&names.element_size, "element_size"}, {&names.data_ptr, "data_ptr"}, {&names.device, "device"},
-        {&names.non_blocking, "non_blocking"}, {&names.dim, "dim"}, {&names.offload, "offload"},
-        {&names.before, "before"}, {&names.after, "after"},
+        {&names.non_blocking, "non_blocking"},
+        {&names.before, "before"},
+        {&names.after, "after"},
+        {&names.offload, "offload"},
     };
     for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
         if (*all[i].name == NULL && (*all[i].name = PyUnicode_InternFromString(all[i].text)) == NULL)
@@ -25,12 +25,59 @@ prepare_names(void)
     return 0;
 }
 
-/* Small questions to Python objects; -1 with an exception set where they fail. */
-
+/* What torch gives Tensor is C functions behind descriptors, which are called directly. */
 int
-is_true(PyObject *object, PyObject *name)
+find_members(Copies *copies)
 {
-    PyObject *value = PyObject_GetAttr(object, name);
+    struct {
+        Member *member;
+        const char *name;
+    } all[] = {
+        {&copies->is_cpu, "is_cpu"}, {&copies->is_meta, "is_meta"}, {&copies->nbytes, "nbytes"},
+        {&copies->dtype, "dtype"}, {&copies->device, "device"}, {&copies->element_size, "element_size"},
+        {&copies->data_ptr, "data_ptr"}, {&copies->dim, "dim"},
+    };
+    for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++) {
+        Member *found = all[i].member;
+        if ((found->name = PyUnicode_InternFromString(all[i].name)) == NULL)
+            return -1;
+        PyObject *descriptor = PyObject_GetAttr(copies->tensor_class, found->name);
+        if (descriptor == NULL)
+            return -1;
+        if (Py_IS_TYPE(descriptor, &PyGetSetDescr_Type)) {
+            found->get = ((PyGetSetDescrObject *)descriptor)->d_getset->get;
+            found->closure = ((PyGetSetDescrObject *)descriptor)->d_getset->closure;
+        } else if (Py_IS_TYPE(descriptor, &PyMethodDescr_Type)) {
+            PyMethodDef *method = ((PyMethodDescrObject *)descriptor)->d_method;
+            found->call = method->ml_flags == METH_NOARGS ? method->ml_meth : NULL;
+        }
+        Py_DECREF(descriptor); /* its class lives on */
+    }
+    return 0;
+}
+
+/* A property's value, or what a method without arguments gives. */
+PyObject *
+member(Copies *copies, const Member *asked, PyObject *tensor)
+{
+    if (PyObject_TypeCheck(tensor, (PyTypeObject *)copies->tensor_class)) {
+        if (asked->get != NULL)
+            return asked->get(tensor, asked->closure);
+        if (asked->call != NULL)
+            return asked->call(tensor, NULL);
+    }
+    PyObject *value = PyObject_GetAttr(tensor, asked->name);
+    if (value == NULL || !PyCallable_Check(value))
+        return value;
+    Py_SETREF(value, PyObject_CallNoArgs(value));
+    return value;
+}
+
+/* 1 or 0; -1 with an exception set where it fails. */
+int
+is_true(Copies *copies, const Member *asked, PyObject *tensor)
+{
+    PyObject *value = member(copies, asked, tensor);
     if (value == NULL)
         return -1;
     int result = value == Py_True ? 1 : value == Py_False ? 0 : PyObject_IsTrue(value);
@@ -46,12 +93,6 @@ as_int(PyObject *value) /* steals it */
     int64_t result = PyLong_AsLongLong(value);
     Py_DECREF(value);
     return result;
-}
-
-int64_t
-ask(PyObject *object, PyObject *method)
-{
-    return as_int(PyObject_CallMethodNoArgs(object, method));
 }
 
 /* A dict's own value, else what its __missing__ makes of the key; a new reference. */
@@ -78,6 +119,24 @@ argument(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, Py_ssize_t 
 
 /* Which calls cross; each returns 1, 0, or -1 with an exception set. As in tracekit.capture.crossing. */
 
+/* What Sides says: 1 the host, 0 a device, -1 neither; -2 with an exception set. */
+static int
+side_of(Copies *copies, PyObject *target)
+{
+    Memo *memo = memo_of(copies->targets, target);
+    if (memo->key == target)
+        return memo->value;
+    PyObject *on_host = look_up(copies->sides, target);
+    if (on_host == NULL)
+        return -2;
+    Py_DECREF(on_host); /* None, True or False */
+    int side = on_host == Py_None ? -1 : on_host == Py_True;
+    int kept = PyDict_Contains(copies->sides, target); /* a tensor as a target is not */
+    if (kept > 0)
+        memo_set(memo, target, side);
+    return kept < 0 ? -2 : side;
+}
+
 static int
 crosses_to(Hook *hook, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
@@ -86,46 +145,48 @@ crosses_to(Hook *hook, PyObject *const *args, Py_ssize_t nargs, PyObject *kwname
         target = argument(args, nargs, kwnames, 1, "other");
     if (target == NULL)
         return 0;
-    PyObject *on_host = look_up(copies_of(hook)->sides, target);
-    if (on_host == NULL)
-        return -1;
-    Py_DECREF(on_host); /* None, True or False */
-    if (on_host == Py_None)
-        return 0;
-    int is_cpu = is_true(args[0], names.is_cpu);
-    if (is_cpu < 0 || is_cpu == (on_host == Py_True))
+    Copies *copies = copies_of(hook);
+    int on_host = side_of(copies, target);
+    if (on_host < 0)
+        return on_host == -1 ? 0 : -1;
+    int is_cpu = is_true(copies, &copies->is_cpu, args[0]);
+    if (is_cpu < 0 || is_cpu == on_host)
         return is_cpu < 0 ? -1 : 0;
-    int is_meta = is_true(args[0], names.is_meta);
+    int is_meta = is_true(copies, &copies->is_meta, args[0]);
     return is_meta < 0 ? -1 : !is_meta;
 }
 
 static int
-crosses_from_host(Hook *Py_UNUSED(hook), PyObject *const *args, Py_ssize_t Py_UNUSED(nargs),
+crosses_from_host(Hook *hook, PyObject *const *args, Py_ssize_t Py_UNUSED(nargs),
                   PyObject *Py_UNUSED(kwnames))
 {
-    return is_true(args[0], names.is_cpu);
+    return is_true(copies_of(hook), &copies_of(hook)->is_cpu, args[0]);
 }
 
 static int
-crosses_to_host(Hook *Py_UNUSED(hook), PyObject *const *args, Py_ssize_t Py_UNUSED(nargs),
+crosses_to_host(Hook *hook, PyObject *const *args, Py_ssize_t Py_UNUSED(nargs),
                 PyObject *Py_UNUSED(kwnames))
 {
-    int is_cpu = is_true(args[0], names.is_cpu);
+    Copies *copies = copies_of(hook);
+    int is_cpu = is_true(copies, &copies->is_cpu, args[0]);
     if (is_cpu != 0)
         return is_cpu < 0 ? -1 : 0;
-    int is_meta = is_true(args[0], names.is_meta);
+    int is_meta = is_true(copies, &copies->is_meta, args[0]);
     return is_meta < 0 ? -1 : !is_meta;
 }
 
 static int
 other_side(Hook *hook, PyObject *tensor, PyObject *source)
 {
-    if (source == NULL || !PyType_IsSubtype(Py_TYPE(source), (PyTypeObject *)copies_of(hook)->tensor_class))
+    Copies *copies = copies_of(hook);
+    if (source == NULL || !PyObject_TypeCheck(source, (PyTypeObject *)copies->tensor_class))
         return 0;
-    int into = is_true(tensor, names.is_cpu), from = into < 0 ? -1 : is_true(source, names.is_cpu);
+    int into = is_true(copies, &copies->is_cpu, tensor);
+    int from = into < 0 ? -1 : is_true(copies, &copies->is_cpu, source);
     if (from < 0 || into == from)
         return from < 0 ? -1 : 0;
-    int into_meta = is_true(tensor, names.is_meta), from_meta = into_meta < 0 ? -1 : is_true(source, names.is_meta);
+    int into_meta = is_true(copies, &copies->is_meta, tensor);
+    int from_meta = into_meta < 0 ? -1 : is_true(copies, &copies->is_meta, source);
     return from_meta < 0 ? -1 : !into_meta && !from_meta;
 }
 
@@ -142,7 +203,8 @@ crosses_assignment(Hook *hook, PyObject *const *args, Py_ssize_t nargs, PyObject
     int crosses = other_side(hook, args[0], value);
     if (crosses <= 0)
         return crosses;
-    int64_t dimensions = ask(value, names.dim); /* a 0-dimensional host value travels as a kernel's argument */
+    /* A 0-dimensional host value travels as a kernel's argument. */
+    int64_t dimensions = as_int(member(copies_of(hook), &copies_of(hook)->dim, value));
     return dimensions < 0 ? -1 : dimensions > 0;
 }
 

@@ -32,13 +32,6 @@ entry_id(PyObject *entry, Py_ssize_t index)
     return (Interned)PyLong_AsLong(PyTuple_GET_ITEM(entry, index));
 }
 
-static Interned
-fqn_of(Hook *hook, PyObject *module)
-{
-    PyObject *entry = entry_of(hook->entries, module);
-    return entry == NULL ? hook->core->empty : entry_id(entry, 1);
-}
-
 /* The module's place among the known ones, filled in; NULL when it is not registered, or with an exception set. */
 static inline KnownModule *
 known_module(Hook *hook, PyObject *module)
@@ -54,6 +47,13 @@ known_module(Hook *hook, PyObject *module)
     *known = (KnownModule){module, core->generation, entry_id(entry, 0), entry_id(entry, 1), entry_id(entry, 2),
                            PyTuple_GET_ITEM(entry, 3)};
     return known;
+}
+
+static Interned
+fqn_of(Hook *hook, PyObject *module)
+{
+    KnownModule *known = known_module(hook, module);
+    return known == NULL ? hook->core->empty : known->fqn;
 }
 
 /* Ends a call: what close does must not hide the exception that the profiled code raised. */
@@ -144,15 +144,20 @@ label_call(PyObject *op, PyObject *const *args, size_t nargsf, PyObject *kwnames
     if (PyVectorcall_NARGS(nargsf) < 2)
         return call_original(hook, args, nargsf, kwnames);
     Thread *thread = current_thread(hook->core);
-    PyObject *parameter = thread == NULL ? NULL : PyObject_CallOneArg(hook->intern, args[1]);
-    if (parameter == NULL)
+    if (thread == NULL)
         return NULL;
+    Memo *memo = memo_of(hook->interned, args[1]);
+    if (memo->key != args[1]) {
+        int64_t parameter = as_int(PyObject_CallOneArg(hook->intern, args[1]));
+        if (parameter == -1 && PyErr_Occurred())
+            return NULL;
+        memo_set(memo, args[1], (int32_t)parameter);
+    }
     char labelled = thread->labelled;
     Interned fqn_before = thread->label_fqn, parameter_before = thread->label_parameter;
     thread->labelled = true;
     thread->label_fqn = fqn_of(hook, args[0]);
-    thread->label_parameter = (Interned)PyLong_AsLong(parameter);
-    Py_DECREF(parameter);
+    thread->label_parameter = memo->value;
     PyObject *result = call_original(hook, args, nargsf, kwnames);
     thread->labelled = labelled;
     thread->label_fqn = fqn_before;
@@ -292,6 +297,8 @@ hook_dealloc(PyObject *op)
     Py_XDECREF(self->core);
     Py_XDECREF(self->entries);
     Py_XDECREF(self->intern);
+    for (size_t i = 0; i < MEMOS; i++)
+        Py_XDECREF(self->interned[i].key);
     Py_XDECREF(self->record);
     Py_XDECREF(self->copies);
     type->tp_free(op);

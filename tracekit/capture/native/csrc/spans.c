@@ -42,32 +42,34 @@ rows_from(Rows *rows, PyObject *buffer, const char *format)
     return 0;
 }
 
-/* The GIL makes it whole: nothing here lets another thread run before the row is in the buffer. */
+/* A bytearray grows by an eighth at a time and gives everything back when it is emptied, as at every step's end. */
+#define SPARE_BYTES (1 << 15)
+
+/* Lengthens the buffer by a row, with room for more. */
 int
-rows_add(Rows *rows, const void *row, Py_ssize_t size)
+rows_grow(Rows *rows, Py_ssize_t size)
 {
     Py_ssize_t old = PyByteArray_GET_SIZE(rows->pending);
-    if (PyByteArray_Resize(rows->pending, old + size) < 0)
+    if (PyByteArray_Resize(rows->pending, old + size + SPARE_BYTES) < 0)
         return -1;
-    memcpy(PyByteArray_AS_STRING(rows->pending) + old, row, size);
-    if (old + size <= rows->limit)
-        return 0;
+    Py_SET_SIZE(rows->pending, old + size);
+    PyByteArray_AS_STRING(rows->pending)[old + size] = 0;
+    return 0;
+}
+
+int
+rows_full(Rows *rows)
+{
     PyObject *done = PyObject_CallNoArgs(rows->full);
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
 }
 
-/* The thread's last Thread, and whose: its pointer is valid while that Core lives, which keeps all of its Threads. */
-static _Thread_local struct {
-    uint64_t serial;
-    Thread *thread;
-} cached;
+_Thread_local CachedThread cached_thread;
 
 Thread *
-current_thread(Core *core)
+find_thread(Core *core)
 {
-    if (cached.serial == core->serial)
-        return cached.thread;
     PyObject *thread = PyObject_GetAttrString(core->local, "thread");
     if (thread == NULL)
         return NULL;
@@ -82,9 +84,9 @@ current_thread(Core *core)
         return NULL;
     }
     Py_DECREF(thread); /* the list holds it */
-    cached.serial = core->serial;
-    cached.thread = (Thread *)thread;
-    return cached.thread;
+    cached_thread.serial = core->serial;
+    cached_thread.thread = (Thread *)thread;
+    return cached_thread.thread;
 }
 
 static Frame *
