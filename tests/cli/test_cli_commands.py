@@ -99,8 +99,9 @@ def test_profile_ends_with_verdict_paths_and_the_next_command(profiled: tuple[Pa
     error = profiled[1].err
     assert summary["verdict"] in " ".join(error.split())
     lines = error.splitlines()
-    assert lines[-3] == "Run    out"
-    assert lines[-2].startswith("Trace  out/trace.json.gz (")
+    assert lines[-4] == "Run    out"
+    assert lines[-3].startswith("Trace  out/trace.json.gz (")
+    assert lines[-2].startswith("Report out/report.html (")
     assert lines[-1] == "Next: tracekit open out --report"
     assert [line.partition(" done")[0] for line in lines if line.startswith("step ")][:2] == ["step 1", "step 2"]
     assert "\x1b" not in error

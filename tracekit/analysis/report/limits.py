@@ -18,6 +18,8 @@ _SUSPECTS = {
     Cause.MAPPING: "Touching the weights' pages beforehand",
 }
 """What people try first, by the cause that it would remove."""
+_ADVISED = {Cause.ALLOCATION: "cache-clearing", Cause.MAPPING: "mapped-weights"}
+"""The finding that advises what a suspect's cause would be removed by: it is then worth it, if little."""
 _LITTLE = 0.1
 """Share of all steps' time below which removing a cause is not worth the trouble."""
 
@@ -47,7 +49,10 @@ def not_worth(summary: Summary, steps: Sequence[StepParts]) -> list[str]:
     if not summary.causes or not wall or not knows_kernels(summary):
         return []
     sentences = []
+    advised = {finding.slug for finding in summary.findings}
     for cause, what in _SUSPECTS.items():
+        if _ADVISED.get(cause) in advised:
+            continue
         took = sum(part.duration_ns for step in steps for part in step.parts if part.name == cause)
         if took >= _LITTLE * wall:
             continue

@@ -126,9 +126,11 @@ def _run_view(run: RunReport, index: int) -> dict[str, Any]:
         "steps_legend": _legend(run.steps),
         "facts": facts(run),
         "findings": [_finding(finding) for finding in run.summary.findings],
-        "together": _sentence(together(run.summary.findings)),
+        "together": visible(together(run.summary.findings)),
         "next_step": run.summary.next_step,
-        "misfits": [visible(line) for row in run.plan.rows if (line := misfit(row))] if run.plan else [],
+        "misfits": [visible(line) for row in run.plan.rows if row.prediction and (line := misfit(row))]
+        if run.plan
+        else [],
         "verified_table": verified_table(run.plan.verified) if run.plan and run.plan.verified else None,
         "plan_command": shlex.join(["tracekit", "plan", visible(run.path), "--verify", "3"]),
         "charts": sorted(figures),
