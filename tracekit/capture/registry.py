@@ -63,6 +63,8 @@ class _Owner(NamedTuple):
     module: weakref.ref[nn.Module]
     name: str
     label: Label
+    buffer: tuple[torch.Size, torch.dtype] | None
+    """A buffer's shape and type."""
 
     def declared(self) -> torch.Tensor | None:
         """The Parameter or buffer that the module has by this name now."""
@@ -72,8 +74,19 @@ class _Owner(NamedTuple):
         parameter = module._parameters.get(self.name)
         return parameter if parameter is not None else module._buffers.get(self.name)
 
+    def names(self, weight: torch.Tensor) -> bool:
+        """Whether this is the name of `weight`, whose id it was found by.
+
+        ``Module.to`` puts another tensor in a buffer's place, while a group of diffusers goes on moving the first: that
+        one is known by its id alone, if it still looks the same.
+        """
+        if self.declared() is weight:
+            return True
+        same = self.buffer == (weight.shape, weight.dtype) and not isinstance(weight, nn.Parameter)
+        return same and self.module() is not None
+
     def address(self) -> int | None:
-        """Where its values lie on the host now; None where they lie elsewhere."""
+        """Where the values lie on the host now; None where they lie elsewhere."""
         declared, module = self.declared(), self.module()
         if declared is None or module is None:
             return None
@@ -129,7 +142,7 @@ class ModuleRegistry:
     def label_of(self, weight: torch.Tensor) -> Label | None:
         """The name of a registered Parameter or buffer."""
         owner = self._labels.get(id(weight))
-        return owner.label if owner is not None and owner.declared() is weight else None
+        return owner.label if owner is not None and owner.names(weight) else None
 
     def label_in(self, modules: Iterable[nn.Module], weight: torch.Tensor) -> Label | None:
         """The name of a Parameter or buffer that took the registered one's place in one of these modules, or below."""
@@ -139,7 +152,7 @@ class ModuleRegistry:
                     for name, tensor in own.items():
                         if tensor is weight and id(module) in self.entries:
                             label = (self.entries[id(module)].fqn, self._sink.intern(name))
-                            self._labels[id(weight)] = _Owner(self._modules[id(module)], name, label)
+                            self._labels[id(weight)] = _Owner(self._modules[id(module)], name, label, None)
                             return label
         return None
 
@@ -169,7 +182,8 @@ class ModuleRegistry:
 
     def _remember_weight(self, fqn: str, module: nn.Module, component: str, weight: Weight) -> None:
         label = (self._sink.intern(fqn), self._sink.intern(weight.name))
-        owner = _Owner(self._modules[id(module)], weight.name, label)
+        looks = (weight.declared.shape, weight.declared.dtype) if weight.is_buffer else None
+        owner = _Owner(self._modules[id(module)], weight.name, label, looks)
         self._labels[id(weight.declared)] = owner
         source = self._memory.describe(weight.tensor)
         tied_to = ""
