@@ -118,6 +118,16 @@ def test_nothing_is_guessed_where_memory_was_not_recorded(failed: Timeline) -> N
     assert memory_holder_lines(blank) == ["out of device memory"]
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_samples_that_are_no_amount_count_for_nothing(failed: Timeline, value: float) -> None:
+    failed.run.counters["value"] = value
+    failed.run.manifest.incomplete_reason = "OutOfMemoryError: "
+    summary = summarize(failed)
+    assert (summary.peak_allocated_bytes, summary.peak_reserved_bytes) == (None, None)
+    assert summary.out_of_memory is not None
+    assert (summary.out_of_memory.allocated_bytes, summary.out_of_memory.unallocated_bytes) == (None, None)
+
+
 @pytest.mark.parametrize("reason", ["", "MemoryError: here", "KeyboardInterrupt: "])
 def test_a_run_that_ended_otherwise_has_no_holders(failed: Timeline, reason: str) -> None:
     failed.run.manifest.incomplete_reason = reason

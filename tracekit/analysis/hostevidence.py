@@ -62,7 +62,9 @@ class HostEvidence:
 
     def absent_bytes(self, size_bytes: Times) -> Times:
         """How much of each copy was not in memory before it; 0 where that is not known."""
-        return np.asarray(np.nan_to_num(1 - self.resident_before, nan=0.0) * size_bytes).astype(np.int64)
+        # A share outside 0 to 1 comes from no writer of ours.
+        absent = np.clip(np.nan_to_num(1 - self.resident_before, nan=0.0), 0.0, 1.0)
+        return np.asarray(absent * size_bytes).astype(np.int64)
 
 
 def _positions(wanted: Times, ids: Times) -> Times:

@@ -160,7 +160,7 @@ def _modules(held: pd.DataFrame) -> list[tuple[str, int]]:
 def _sampled(timeline: Timeline, series: str, t_ns: int, end_ns: int | None) -> int | None:
     counters = timeline.run.counters
     rows = counters[(counters["series"] == series) & (counters["t_ns"] <= (t_ns if end_ns is None else end_ns))]
-    rows = rows.sort_values("t_ns", kind="stable")
+    rows = rows[np.isfinite(rows["value"])].sort_values("t_ns", kind="stable")
     if rows.empty:
         return None
     before = rows.loc[rows["t_ns"] <= t_ns, "value"].tail(1)

@@ -171,7 +171,8 @@ def _peak(run: RunData, what: str) -> int | None:
     """The largest sample of the device's memory, or the peak that the device itself kept."""
     series = {f"device_{what}_bytes", f"device_peak_{what}_bytes"}
     values = run.counters.loc[run.counters["series"].isin(series), "value"]
-    return int(values.max()) if values.notna().any() else None
+    values = values[np.isfinite(values)]
+    return int(values.max()) if len(values) else None
 
 
 def _windows(rows: pd.DataFrame) -> Coverage:
