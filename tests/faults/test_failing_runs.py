@@ -110,6 +110,9 @@ def test_a_device_that_runs_out_of_memory_tells_who_held_it(
     assert (memory.fqn, memory.cap_bytes, memory.requested_bytes) == ("transformer", CAP_BYTES, ASKED_BYTES)
     assert memory.allocated_bytes is not None
     assert memory.weight_bytes <= memory.allocated_bytes < CAP_BYTES < memory.allocated_bytes + ASKED_BYTES
+    page = run.to_html()
+    assert "The device ran out of memory" in page
+    assert "transformer&#39;s weights: " in page
 
 
 def test_a_run_after_a_failed_one_is_as_the_first(

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 OnProgress = Callable[[Progress], None]
 OnRecorded = Callable[[Run], None]
 TICK_S = 0.25
+MAX_REASON = 600
+"""Characters kept of what ended a run: all that torch says of an allocation that failed, and no more of a novel."""
 _VERSIONS = ("torch", "diffusers", "accelerate", "transformers", "safetensors", "viztracer", "numpy")
 
 
@@ -86,7 +88,7 @@ class Recording:
             return
         # A script that ends itself in order ends its profile in order, too.
         if error is not None and not (isinstance(error, SystemExit) and error.code in (None, 0)):
-            self.manifest.incomplete_reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+            self.manifest.incomplete_reason = f"{type(error).__name__}: {error}".splitlines()[0][:MAX_REASON]
         self._fill_manifest()
         self._writer.finish(self.manifest)
         if self.options.trace and (error is None or isinstance(error, SystemExit)):

@@ -30,6 +30,7 @@ from tracekit.render.html.tables import (
 )
 from tracekit.render.html.trust import MARKS, command_line, paging_facts, provenance
 from tracekit.render.html.verdict import bars_table, facts, first_and_warm, step_bars
+from tracekit.render.memoryholders import memory_holder_lines
 from tracekit.render.plaintext import visible
 from tracekit.render.plan import misfit
 
@@ -107,6 +108,12 @@ def _total(line: TotalLine, index: int) -> dict[str, Any]:
     }
 
 
+def _out_of_memory(run: RunReport) -> list[str]:
+    """Who held the device's memory, when that is what ended the run."""
+    held = run.summary.out_of_memory
+    return [] if held is None else [visible(line.strip()) for line in memory_holder_lines(held)]
+
+
 def _run_view(run: RunReport, index: int) -> dict[str, Any]:
     figures = run_figures(run)
     bars, unit = step_bars(first_and_warm(run)) if first_and_warm(run) else ([], None)
@@ -128,6 +135,7 @@ def _run_view(run: RunReport, index: int) -> dict[str, Any]:
         "findings": [_finding(finding) for finding in run.summary.findings],
         "together": visible(together(run.summary.findings)),
         "next_step": run.summary.next_step,
+        "out_of_memory": _out_of_memory(run),
         "misfits": [visible(line) for row in run.plan.rows if row.prediction and (line := misfit(row))]
         if run.plan
         else [],
