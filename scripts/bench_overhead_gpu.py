@@ -87,7 +87,6 @@ class Periods:
 
     switch: Switch
     order: random.Random
-    blocks: int
     done: list[tuple[bool, np.ndarray, np.ndarray]] = field(default_factory=list)
     _plan: list[bool] = field(default_factory=list)
     _times: list[list[tuple[int, int]]] = field(default_factory=list)
@@ -275,9 +274,8 @@ def time_blocks(
 ) -> Periods:
     """Call the pipeline until the interval is narrow enough, or the time is up."""
     with recorded(recording, device, pipeline) as session:
-        blocks = transformer_blocks(pipeline)
-        periods = Periods(Switch(session), random.Random(options.seed), len(blocks))
-        for block in blocks:
+        periods = Periods(Switch(session), random.Random(options.seed))
+        for block in transformer_blocks(pipeline):
             time_block(block, periods)
         deadline = time.monotonic() + options.seconds
         # Everything alive now stays: the collector need not look at it again.

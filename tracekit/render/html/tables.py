@@ -147,9 +147,14 @@ def causes_table(runs: Sequence[RunReport]) -> Table | None:
     there = [(name, step) for name, step in steps if step is not None]
     if not there:
         return None
-    unit = DurationUnit.fitting(max(step.wall_ns for _, step in there))
-    names = part_names([step for _, step in there])
-    columns = [part_texts(step, names, unit) for _, step in there]
-    rows = [[name, *(texts[index] for _, texts in columns)] for index, name in enumerate(names)]
-    rows.append(["total", *(total for total, _ in columns)])
+    unit, rows = part_rows([step for _, step in there])
     return Table(f"The median warm step of each run by part, {unit.name}", ["part", *(name for name, _ in there)], rows)
+
+
+def part_rows(steps: Sequence[StepParts]) -> tuple[DurationUnit, list[list[str]]]:
+    """Steps beside each other: a row a part and one of the totals, a column a step, in the unit that is returned."""
+    unit = DurationUnit.fitting(max(step.wall_ns for step in steps))
+    names = part_names(steps)
+    columns = [part_texts(step, names, unit) for step in steps]
+    rows = [[name, *(texts[index] for _, texts in columns)] for index, name in enumerate(names)]
+    return unit, [*rows, ["total", *(total for total, _ in columns)]]

@@ -10,6 +10,7 @@ from tracekit.model.typical import warm_steps
 from tracekit.render.figures.causes import part_names, part_texts
 from tracekit.render.figures.palette import role
 from tracekit.render.html.blocks import Bar, Fact, Segment, Table
+from tracekit.render.html.tables import part_rows
 from tracekit.units import (
     DurationUnit,
     format_bytes,
@@ -47,11 +48,7 @@ def bars_table(run: RunReport) -> Table | None:
     steps = first_and_warm(run)
     if not steps:
         return None
-    unit = DurationUnit.fitting(max(step.wall_ns for _, step in steps))
-    names = part_names([step for _, step in steps])
-    columns = [part_texts(step, names, unit) for _, step in steps]
-    rows = [[name, *(texts[index] for _, texts in columns)] for index, name in enumerate(names)]
-    rows.append(["total", *(total for total, _ in columns)])
+    unit, rows = part_rows([step for _, step in steps])
     header = ["part", *(f"{label}, {unit.name}" for label, _ in steps)]
     return Table("Step 1 and the warm step that stands for the others, by part", header, rows)
 
