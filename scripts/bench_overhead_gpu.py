@@ -9,6 +9,9 @@ without, less one. The intervals come from resampling whole periods (bootstrap).
 process stays on cores of its own choice, and the garbage collector rests.
 
 Before that, whole steps with hooks on and off alternate under CUPTI's record, which counts the calls that synchronise.
+After it, whole calls with all of tracekit and without it alternate.
+
+Each arm's times are kept beside the table, as [period, counted step, block] (overhead-ARM.npz).
 
     scripts/bench_overhead_gpu.py --output reports/data [--seconds 240]
 """
@@ -21,11 +24,13 @@ import json
 import math
 import os
 import random
+import statistics
 import sys
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +58,11 @@ ARMS = {
 WHAT = """\
 Periods of steps with hooks on and off alternate; each block of the transformer is timed on the host. Given is what the
 hooks add to a step's blocks undisturbed (the sum of the blocks' lower quartiles with hooks, over that without) and in
-the median, with 95% intervals from resampling the periods; "CPU" is the CPU time of the pipeline's thread in place of
-the wall time. "waits" are calls into the CUDA runtime that synchronise, per step, counted by CUPTI in whole steps with
-and without hooks: the hooks add none where both agree.
+the median, with 95% intervals from resampling pairs of neighbouring periods; "CPU" is the CPU time of the pipeline's
+thread in place of the wall time. "waits" are calls into the CUDA runtime that synchronise, per step, counted by CUPTI
+in whole steps with and without hooks: the hooks add none where both agree. "all of it" compares whole calls of the
+pipeline, as `tracekit profile` records them (hooks, CUPTI's record, the allocator's history, NVML), with calls without
+tracekit, in turn: the median time of a step with and without, and the ratios of the pairs.
 """
 PERIOD = 4
 """Steps of a period; the first is not counted."""
@@ -63,6 +70,8 @@ PERIODS = 6
 """Periods of one call of the pipeline, after a step that warms up."""
 RESAMPLES = 1000
 WAIT_STEPS = 9
+CALLS, CALL_STEPS, WARM_AFTER = 5, 10, 2
+"""Pairs of whole calls, steps of each, and the step after which they are timed."""
 CORES = 4
 """Cores to stay on: one for the pipeline's thread, the others for what torch and CUDA start."""
 
@@ -120,19 +129,17 @@ class Periods:
 
     def cost(self, which: int, quantile: float) -> tuple[float, float, float]:
         """What hooks add in wall (1) or CPU (2) time: the ratio less one, and its 95% interval."""
-        sides = [[period[which] for period in self.done if period[0] is on] for on in (True, False)]
+        # Periods come in pairs, one with hooks and one without: both sides have as many, in the same order.
+        on, off = (np.array([period[which] for period in self.done if period[0] is side]) for side in (True, False))
         draw = np.random.default_rng(0)
 
-        def ratio(chosen: list[list[np.ndarray]]) -> float:
-            on, off = (np.quantile(np.concatenate(side), quantile, axis=0).sum() for side in chosen)
-            return float(on / off - 1)
+        def ratio(pairs: np.ndarray) -> float:
+            undisturbed = [np.quantile(np.concatenate(side[pairs]), quantile, axis=0).sum() for side in (on, off)]
+            return float(undisturbed[0] / undisturbed[1] - 1)
 
-        def resampled(side: list[np.ndarray]) -> list[np.ndarray]:
-            return [side[index] for index in draw.integers(len(side), size=len(side))]
-
-        found = [ratio([resampled(side) for side in sides]) for _ in range(RESAMPLES)]
+        found = [ratio(draw.integers(len(on), size=len(on))) for _ in range(RESAMPLES)]
         low, high = np.quantile(found, (0.025, 0.975)).tolist()
-        return ratio(sides), low, high
+        return ratio(np.arange(len(on))), low, high
 
     def width(self) -> float:
         """Width of the interval of what hooks add to an undisturbed step."""
@@ -149,7 +156,7 @@ def main() -> int:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=240, help="time for each arm at most")
-    parser.add_argument("--width", type=float, default=0.01, help="width of the 95%% interval to reach, of a step")
+    parser.add_argument("--width", type=float, default=0.015, help="width of the 95%% interval to reach, of a step")
     parser.add_argument("--arms", help="only these, separated by ;")
     parser.add_argument("--recorder", choices=("compiled", "python"), default="compiled")
     parser.add_argument("--seed", type=int, default=0, help="of the order")
@@ -206,6 +213,15 @@ def measure(options: argparse.Namespace, device: DeviceChoice, name: str, offloa
     periods = time_blocks(recording(options, offload, output, "none"), device, pipeline, call, options)
     if device.kind == "cuda":
         torch.cuda.memory._record_memory_history(enabled=None)
+    whole = time_calls(
+        lambda: recording(options, offload, output, "auto", nvml=True), device, pipeline, call, synchronize
+    )
+    np.savez_compressed(
+        output.with_suffix(".npz"),
+        on=[on for on, _, _ in periods.done],
+        wall_ns=[wall for _, wall, _ in periods.done],
+        cpu_ns=[cpu for _, _, cpu in periods.done],
+    )
     return {
         "arm": name,
         "recorder": options.recorder,
@@ -216,12 +232,15 @@ def measure(options: argparse.Namespace, device: DeviceChoice, name: str, offloa
         "median, wall (95%)": interval(periods.cost(1, 0.5)),
         "waits a step, on": waits[True],
         "waits a step, off": waits[False],
+        "all of it": whole,
     }
 
 
-def recording(options: argparse.Namespace, offload: OffloadOptions, output: Path, activity: str) -> Recording:
+def recording(
+    options: argparse.Namespace, offload: OffloadOptions, output: Path, activity: str, nvml: bool = False
+) -> Recording:
     capture = CaptureOptions(
-        output=output, force=True, nvml=False, trace=False, calibration=False, activity=activity, device=options.device
+        output=output, force=True, nvml=nvml, trace=False, calibration=False, activity=activity, device=options.device
     )
     return Recording(capture, options.pipeline, offload.manifest())
 
@@ -267,6 +286,40 @@ def synchronisations(run: Run, steps: list[tuple[bool, int, int]]) -> float:
     times = calls.start_ns[calls.name.str.contains("Synchronize")].to_numpy()
     inside = sum(int(((times >= start) & (times < end)).sum()) for _, start, end in steps)
     return round(inside / len(steps) - 1, 3)
+
+
+def time_calls(
+    new_recording: Callable[[], Recording],
+    device: DeviceChoice,
+    pipeline: Any,
+    call: Callable[..., None],
+    synchronize: Callable[[], None],
+) -> str:
+    """Whole calls with all of tracekit and without it, in turn."""
+    pairs = []
+    for index in range(CALLS):
+        times = {}
+        for profiled in (index % 2 == 0, index % 2 == 1):
+            with recorded(new_recording(), device, pipeline) if profiled else nullcontext():
+                times[profiled] = step_time(call, synchronize)
+        pairs.append(times)
+    on, off = (statistics.median(times[side] for times in pairs) for side in (True, False))
+    ratios = sorted(100 * (times[True] / times[False] - 1) for times in pairs)
+    return f"{on:.1f} ms, {off:.1f} ms: {', '.join(f'{ratio:+.1f}%' for ratio in ratios)}"
+
+
+def step_time(call: Callable[..., None], synchronize: Callable[[], None]) -> float:
+    """Milliseconds a step takes in a call of the pipeline, once it is warm."""
+    ends = []
+
+    def step_ended(_pipeline: Any, step: int, _timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+        if step + 1 in (WARM_AFTER, CALL_STEPS):
+            synchronize()
+            ends.append(time.monotonic_ns())
+        return kwargs
+
+    call(CALL_STEPS, step_ended)
+    return (ends[1] - ends[0]) / (CALL_STEPS - WARM_AFTER) / 1e6
 
 
 def time_blocks(
