@@ -213,9 +213,8 @@ def measure(options: argparse.Namespace, device: DeviceChoice, name: str, offloa
     periods = time_blocks(recording(options, offload, output, "none"), device, pipeline, call, options)
     if device.kind == "cuda":
         torch.cuda.memory._record_memory_history(enabled=None)
-    whole = time_calls(
-        lambda: recording(options, offload, output, "auto", nvml=True), device, pipeline, call, synchronize
-    )
+    everything = partial(recording, options, offload, output, "auto", nvml=True)
+    whole = time_calls(everything, device, pipeline, call, synchronize)
     np.savez_compressed(
         output.with_suffix(".npz"),
         on=[on for on, _, _ in periods.done],
