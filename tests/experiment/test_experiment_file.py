@@ -37,6 +37,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     [
         (lambda data: data.update(schema_version=EXPERIMENT_VERSION + 1), f"this tracekit reads {EXPERIMENT_VERSION}"),
         (lambda data: data.update(schema_version="1"), "schema_version"),
+        (lambda data: data["runs"][0].update(outcome="x" * 1000), "cannot be read"),
         (lambda data: data.pop("plan"), "plan"),
         (lambda data: data["runs"][0].update(outcome="perfect"), "perfect"),
         (lambda data: data["runs"][0].update(arm="../../etc"), "not those that it planned"),

@@ -69,6 +69,12 @@ def test_a_manifest_that_is_none_is_damage(folder, manifest):
     assert "damaged: its manifest.json cannot be read" in refusal(folder)
 
 
+def test_a_manifest_too_large_to_be_one_is_damage(folder):
+    with (folder / "manifest.json").open("r+b") as file:
+        file.truncate(1 << 40)
+    assert "damaged: its manifest.json is too large" in refusal(folder)
+
+
 def test_another_schema_version_is_refused_by_name(folder):
     manifest = msgspec.json.decode((folder / "manifest.json").read_bytes())
     manifest["schema_version"] = 99

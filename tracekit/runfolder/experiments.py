@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
-
-from tracekit.errors import RunFolderError
 from tracekit.model.experiment import EXPERIMENT_NAME, EXPERIMENT_VERSION, Experiment
 from tracekit.model.summary import Summary
-from tracekit.runfolder.paths import UNREADABLE_JSON
+from tracekit.runfolder.versioned import VersionedFile
 
-_MAX_BYTES = 1 << 28
+_FILE = VersionedFile(
+    name=EXPERIMENT_NAME,
+    content=Experiment,
+    version=EXPERIMENT_VERSION,
+    folder_kind="experiment's folder",
+    article="an",
+    max_bytes=1 << 28,
+)
 _MAX_TIME_NS = 1 << 61
-
-
-class _Version(msgspec.Struct):
-    schema_version: int
 
 
 def is_experiment(path: Path) -> bool:
@@ -30,29 +30,10 @@ def read_experiment(path: Path) -> Experiment:
     Raises:
         RunFolderError: there is none, of a version that this tracekit reads, or it is damaged.
     """
-    file = path / EXPERIMENT_NAME
-    try:
-        if file.stat().st_size > _MAX_BYTES:
-            raise RunFolderError(f"the experiment {path} is damaged: its {EXPERIMENT_NAME} is too large")
-        data = file.read_bytes()
-    except FileNotFoundError:
-        raise RunFolderError(f"{path} is not an experiment's folder: there is no {EXPERIMENT_NAME} in it") from None
-    except OSError as error:
-        raise RunFolderError(f"cannot read the experiment {path} ({error.strerror or error})") from None
-    try:
-        version = msgspec.json.decode(data, type=_Version).schema_version
-        if version != EXPERIMENT_VERSION:
-            raise RunFolderError(
-                f"the experiment {path} has schema version {version}, and this tracekit reads {EXPERIMENT_VERSION}: "
-                "use the tracekit that made it"
-            )
-        experiment = msgspec.json.decode(data, type=Experiment)
-    except UNREADABLE_JSON as error:
-        line = " ".join(str(error).split())
-        raise RunFolderError(f"the experiment {path} is damaged: {EXPERIMENT_NAME}: {line}") from None
+    experiment = _FILE.read(path)
     problem = _problem(experiment)
     if problem:
-        raise RunFolderError(f"the experiment {path} is damaged: {problem}")
+        raise _FILE.damaged(path, problem)
     return experiment
 
 

@@ -25,7 +25,8 @@ from tracekit.model import (
     SpanKind,
     Table,
 )
-from tracekit.runfolder.paths import MANIFEST_NAME, SPOOL_NAME, UNREADABLE_JSON, part_path, spool_path, strings_path
+from tracekit.runfolder.paths import MANIFEST_NAME, SPOOL_NAME, part_path, spool_path, strings_path
+from tracekit.runfolder.versioned import VersionedFile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +34,14 @@ if TYPE_CHECKING:
 KILLED = "the process ended before the profile did, by a kill or a crash"
 """The reason given for a folder whose writer never said one."""
 
-_MAX_MANIFEST_BYTES = 1 << 26
+_MANIFEST = VersionedFile(
+    name=MANIFEST_NAME,
+    content=Manifest,
+    version=SCHEMA_VERSION,
+    folder_kind="run folder",
+    article="a",
+    max_bytes=1 << 26,
+)
 _MAX_TIME_NS = 1 << 61  # 73 years: differences of two times cannot overflow
 _READ_ROWS = 1 << 20
 _WORDS: dict[tuple[str, str], frozenset[str]] = {
@@ -45,10 +53,6 @@ _WORDS: dict[tuple[str, str], frozenset[str]] = {
     (DEVICE_OPS.name, "op"): frozenset({"kernel", "memcpy", "memset"}),
 }
 _KEYS = {SPANS.name: "span_id", COPIES.name: "copy_id"}
-
-
-class _Version(msgspec.Struct):
-    schema_version: int
 
 
 def read_run(path: Path) -> RunData:
@@ -70,25 +74,7 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         RunFolderError: as `read_run`.
     """
-    file = path / MANIFEST_NAME
-    try:
-        if file.stat().st_size > _MAX_MANIFEST_BYTES:
-            raise RunFolderError(f"the run folder {path} is damaged: its {MANIFEST_NAME} is too large")
-        data = file.read_bytes()
-    except FileNotFoundError:
-        raise RunFolderError(f"{path} is not a run folder: there is no {MANIFEST_NAME} in it") from None
-    except OSError as error:
-        raise RunFolderError(f"cannot read the run folder {path} ({error.strerror or error})") from None
-    try:
-        version = msgspec.json.decode(data, type=_Version).schema_version
-        if version != SCHEMA_VERSION:
-            raise RunFolderError(
-                f"the run folder {path} has schema version {version}, and this tracekit reads {SCHEMA_VERSION}: "
-                "read it with the tracekit that wrote it"
-            )
-        manifest = msgspec.json.decode(data, type=Manifest)
-    except UNREADABLE_JSON:
-        raise RunFolderError(f"the run folder {path} is damaged: its {MANIFEST_NAME} cannot be read") from None
+    manifest = _MANIFEST.read(path)
     if not manifest.complete and not manifest.incomplete_reason:
         return msgspec.structs.replace(manifest, incomplete_reason=KILLED)
     return manifest
