@@ -22,7 +22,9 @@ def text_column(codes: npt.NDArray[np.integer[Any]], texts: Sequence[str]) -> pd
     occurs[codes] = True
     categories = sorted({str(text) for text, there in zip(texts, occurs, strict=True) if there})
     places = {text: place for place, text in enumerate(categories)}
-    place = np.array([places.get(text, 0) for text in texts], np.int32)
+    # As narrow as pandas keeps them: nothing wider is made of millions of rows.
+    narrow = np.min_scalar_type(-max(len(categories), 1))
+    place = np.array([places.get(text, 0) for text in texts], narrow)
     return pd.Categorical.from_codes(place[codes], categories=pd.Index(categories, dtype=object))
 
 

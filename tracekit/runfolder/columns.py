@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,8 @@ def read_part(path: Path, table: Table) -> pd.DataFrame:
             if not 0 <= rows <= MAX_ROWS:
                 raise RunFolderError(f"{path} is damaged: it claims {rows} rows")
             _check_schema(path, table, file.schema_arrow)
-            return to_frame(table, file.read(columns=list(table.column_names)))
+            # A column at a time: beside the frame there is never more than one of them in Arrow's form, too.
+            return to_frame(table, lambda name: file.read(columns=[name]).column(name))
     except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -84,15 +85,15 @@ def read_part(path: Path, table: Table) -> pd.DataFrame:
         raise RunFolderError(f"{path} is damaged: Parquet cannot read it") from error
 
 
-def to_frame(table: Table, data: Any) -> pd.DataFrame:
-    """A data frame of an Arrow table that has the table's columns: numpy columns and text columns, no null.
+def to_frame(table: Table, column_of: Callable[[str], Any]) -> pd.DataFrame:
+    """A data frame of the table's Arrow columns, each asked for by name: numpy columns and text columns, no null.
 
     Raises:
         RunFolderError: a column that must have values lacks one.
     """
-    return pd.DataFrame(
-        {column.name: _frame_column(table, column, data.column(column.name)) for column in table.columns}
-    )
+    columns = {column.name: _frame_column(table, column, column_of(column.name)) for column in table.columns}
+    # Not copied into blocks: each column stays the array that Arrow made, which cannot be written to.
+    return pd.DataFrame(columns, copy=False)
 
 
 def _arrow_column(column: Column, values: npt.NDArray[Any], strings: Strings) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,16 +111,17 @@ def _read_spool(path: Path, table: Table) -> pd.DataFrame:
         batches = [
             rows_to_batch(table, rows, strings) for rows in iter_rows(path, table, strings, _READ_ROWS) if len(rows)
         ]
-    return to_frame(table, pa.Table.from_batches(batches, arrow_schema(table)))
+    return to_frame(table, pa.Table.from_batches(batches, arrow_schema(table)).column)
 
 
 def _check_values(path: Path, table: Table, frame: pd.DataFrame) -> None:
     """Refuse values that no capture writes and on which analysis would go wrong quietly, or for ever."""
     for column in table.columns:
         values = frame[column.name]
-        if column.name.endswith("_ns") and not values.between(NONE if column.nullable else 0, _MAX_TIME_NS).all():
+        least = NONE if column.nullable else 0
+        if column.name.endswith("_ns") and not _all_between(values, least, _MAX_TIME_NS):
             raise _damaged(path, table, f"{column.name} is out of range")
-        if column.name.endswith("_bytes") and not (values >= (NONE if column.nullable else 0)).all():
+        if column.name.endswith("_bytes") and not _all_between(values, least, math.inf):
             raise _damaged(path, table, f"{column.name} is negative")
         words = _WORDS.get((table.name, column.name))
         unknown = set(values.cat.categories) - words if words is not None else set()
@@ -128,10 +130,22 @@ def _check_values(path: Path, table: Table, frame: pd.DataFrame) -> None:
     if {"start_ns", "end_ns"} <= set(frame.columns) and not (frame["end_ns"] >= frame["start_ns"]).all():
         raise _damaged(path, table, "an end is before its start")
     key = _KEYS.get(table.name)
-    if key is not None and not (frame[key].is_unique and (frame[key] >= 0).all()):
+    if key is not None and not _are_keys(frame[key]):
         raise _damaged(path, table, f"{key} is not unique")
     if table is SPANS and not (frame["parent_id"] < frame["span_id"]).all():
         raise _damaged(path, table, "a parent comes after its child")
+
+
+def _all_between(values: pd.Series[int], least: int, most: float) -> bool:
+    return values.empty or bool(least <= values.min() and values.max() <= most)
+
+
+def _are_keys(values: pd.Series[int]) -> bool:
+    """Whether no key occurs twice, and none is negative. Sorting takes less memory than a hash table."""
+    import numpy as np
+
+    keys = np.sort(values.to_numpy())
+    return len(keys) == 0 or bool(keys[0] >= 0 and (keys[1:] > keys[:-1]).all())
 
 
 def _damaged(path: Path, table: Table, what: str) -> RunFolderError:
