@@ -15,7 +15,7 @@ from tracekit.model.finding import NextStep
 from tracekit.render.blocks import WIDTH
 from tracekit.render.causetable import cause_table
 from tracekit.render.json import render_json
-from tracekit.render.terminal import module_rows, paging_line, render_summary, step_rows, warm_line
+from tracekit.render.terminal import module_rows, paging_line, render_summary, step_rows
 
 
 def rendered(summary: Summary, **console: Any) -> str:
@@ -77,27 +77,26 @@ def test_nothing_from_a_run_acts_on_the_screen() -> None:
 
 
 def test_shown_parts_of_a_step_add_up_to_its_shown_wall_time() -> None:
-    for row in step_rows([make_step(index) for index in range(3)])[1:]:
+    for row in step_rows([make_step(index) for index in range(3)]):
         wall, *parts = (Decimal(cell.replace(",", "")) for cell in row[1:5])
         assert sum(parts) == wall
 
 
 def test_step_rows() -> None:
-    unit, first, second = step_rows([make_step(0), make_step(1)])
-    assert unit == ["", "s", "s", "s", "s", "", "", ""]
+    first, second = step_rows([make_step(0), make_step(1)])
     assert first == ["1", "12.35", "8.23", "3.09", "1.03", "1,163", "23.8 GB", "2.89"]
     assert second == ["2", "4.12", "2.75", "1.03", "0.34", "1,163", "23.8 GB", "8.68"]
 
 
 def test_several_runs_are_told_apart_and_a_step_without_copies_has_no_speed() -> None:
     rows = step_rows([make_step(0), make_step(0, run_index=1, h2d_ns=0, h2d_bytes=0)])
-    assert [row[0] for row in rows[1:]] == ["run 1, 1", "run 2, 1"]
-    assert rows[2][-1] == "-"
+    assert [row[0] for row in rows] == ["run 1, 1", "run 2, 1"]
+    assert rows[1][-1] == "-"
 
 
 def test_a_long_run_says_how_many_steps_are_not_shown() -> None:
     rows = step_rows([make_step(index) for index in range(50)])
-    assert [row[0] for row in rows[1:]] == ["1", "2", "3", "4", "(42 more)", "47", "48", "49", "50"]
+    assert [row[0] for row in rows] == ["1", "2", "3", "4", "(42 more)", "47", "48", "49", "50"]
 
 
 def test_module_rows_are_the_most_exposed_first_and_a_single_onload_has_no_warm_time() -> None:
@@ -107,12 +106,19 @@ def test_module_rows_are_the_most_exposed_first_and_a_single_onload_has_no_warm_
     assert len(module_rows([make_module(index) for index in range(30)])) == 3
 
 
-def test_without_a_later_step_there_is_no_warm_sample() -> None:
-    cold = make_summary().cold_warm
-    assert cold is not None
-    lone = msgspec.structs.replace(cold, warm_step_ns=None, warm_copy_ns=None, warm_h2d_bytes=None, warm_samples=0)
-    assert warm_line(lone) == "Warm  no warm sample: run two steps or more"
-    assert "4.00 s to 4.30 s" in warm_line(cold)
+def test_modules_left_out_are_counted_and_a_missing_warm_time_is_explained() -> None:
+    text = rendered(make_summary(module_count=1_000))
+    assert "module (3 of 1,000)  " in text
+    assert "no warm sample" not in text
+    text = rendered(make_summary(modules=[make_module(0, warm_ns=None)]))
+    assert "module    " in text
+    assert "-: onloaded once, so there is no warm sample" in text
+
+
+def test_the_unit_of_the_steps_is_told() -> None:
+    assert "in s; copying: no kernel ran beside it" in rendered(make_summary())
+    fast = [make_step(index, wall_ns=4, copy_ns=1, exposed_copy_ns=1, compute_ns=1, rest_ns=2) for index in range(2)]
+    assert "in ms; copying: no kernel ran beside it" in rendered(make_summary(steps=fast))
 
 
 def test_shown_causes_add_up_to_the_shown_wall_time() -> None:
@@ -121,9 +127,24 @@ def test_shown_causes_add_up_to_the_shown_wall_time() -> None:
     columns, rows, note = table
     assert columns == ["cause", "step 1", "step 3", "found"]
     for column in (1, 2):
-        wall, *parts = (Decimal(row[column]) for row in rows[1:])
+        wall, *parts = (Decimal(row[column]) for row in rows)
         assert sum(parts) == wall
-    assert note.startswith("step 3: the median of 3 warm steps")
+    assert note == "in s; step 3: median of 3 warm steps (4.12 s to 4.12 s); inferred: by rules"
+
+
+def test_a_lone_warm_step_has_no_spread() -> None:
+    table = cause_table(make_summary(step_count=2))
+    assert table is not None
+    assert table[2] == "in s; step 2: the one warm step; inferred: by rules"
+
+
+def test_what_to_do_comes_before_what_it_rests_on() -> None:
+    text = rendered(make_summary())
+    places = [
+        text.index(part)
+        for part in ("67%", "warning", "pageable-memory:", "step   wall", "cause  ", "module (3 of 10)")
+    ]
+    assert places == sorted(places)
 
 
 def test_small_causes_share_a_row_before_what_is_unattributed() -> None:
@@ -154,7 +175,7 @@ def test_the_paging_line_has_its_figures_or_says_why_there_are_none() -> None:
 
 
 def test_it_stays_readable() -> None:
-    assert len(rendered(make_summary()).splitlines()) <= 52
+    assert len(rendered(make_summary()).splitlines()) <= 45
 
 
 def test_without_a_record_of_kernels_the_table_says_where_computing_is() -> None:

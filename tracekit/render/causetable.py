@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from tracekit.model import Cause, CauseRow, Evidence, StepRow, Summary
 from tracekit.model.typical import always_pages, step_causes, typical_step, warm_steps
-from tracekit.units import DurationUnit
+from tracekit.units import DurationUnit, format_duration
 
 SMALL = 0.005
 """Causes below this share of every step shown share a row."""
@@ -30,7 +30,7 @@ def cause_table(summary: Summary) -> tuple[list[str], list[list[str]], str] | No
     found = ["", *(_found(group, causes) for group in groups)]
     rows = [[*cells] for cells in zip(names, *columns, found, strict=True)]
     header = ["cause", *(f"step {step.step_index + 1}" for step in steps), "found"]
-    return header, [["", *[unit.name] * len(steps), ""], *rows], _note(summary, typical if typical in steps else None)
+    return header, rows, f"in {unit.name}; {_note(summary, typical if typical in steps else None)}"
 
 
 def _groups(steps: Sequence[StepRow], causes: Sequence[Mapping[Cause, CauseRow]]) -> list[list[Cause]]:
@@ -62,10 +62,15 @@ def _found(group: Sequence[Cause], causes: Sequence[Mapping[Cause, CauseRow]]) -
 
 
 def _note(summary: Summary, typical: StepRow | None) -> str:
+    """Which step the typical one is, among how spread ones."""
+    inferred = "inferred: by rules"
     if typical is None:
-        return "inferred: by rules from measured figures"
+        return inferred
     own = [step for step in summary.steps if step.run_index == typical.run_index]
     kind = "later" if always_pages(summary) else "warm"
-    count = len(warm_steps(own, summary.paging))
-    which = f"the median of {count} {kind} steps" if count > 1 else f"the one {kind} step"
-    return f"step {typical.step_index + 1}: {which}; inferred: by rules from measured figures"
+    walls = [step.wall_ns for step in warm_steps(own, summary.paging)]
+    name = f"step {typical.step_index + 1}"
+    if len(walls) == 1:
+        return f"{name}: the one {kind} step; {inferred}"
+    spread = f"{format_duration(min(walls))} to {format_duration(max(walls))}"
+    return f"{name}: median of {len(walls)} {kind} steps ({spread}); {inferred}"

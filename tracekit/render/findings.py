@@ -8,7 +8,6 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from tracekit.model.finding import Finding, Gain, NextStep
-from tracekit.render.blocks import text_lines
 from tracekit.render.plaintext import visible
 from tracekit.units import format_duration
 
@@ -22,9 +21,9 @@ def advice_blocks(findings: Sequence[Finding], step: NextStep | None) -> list[Re
         return [_step(step)] if step is not None else []
     blocks: list[RenderableType] = [_paragraph(finding) for finding in findings[:MAX_FINDINGS]]
     rest = [f"{finding.slug} ({gain_words(finding)})" for finding in findings[MAX_FINDINGS:]]
-    lines = [f"Also: {'; '.join(rest)}"] if rest else []
-    lines += [line for line in [together(findings)] if line]
-    return [*blocks, text_lines(lines)] if lines else blocks
+    sentences = [f"Also {'; '.join(rest)}"] if rest else []
+    sentences += [line for line in [together(findings)] if line]
+    return [*blocks, Text(visible(". ".join(sentences)))] if sentences else blocks
 
 
 def gain_words(finding: Finding) -> str:
@@ -80,11 +79,10 @@ def _steps(gain: Gain) -> str:
 
 
 def _paragraph(finding: Finding) -> RenderableType:
-    text = Text(f"{visible(finding.title)} ", style="bold green")
-    text.append(f"[{finding.slug}]", style="not bold dim default")
     cost = f"; costs {visible(finding.cost)}" if finding.cost else ""
-    text.append(f"\n{_capital(gain_words(finding))}{cost}", style="not bold default")
-    text.append(f"\n{_capital(visible(finding.evidence))}", style="not bold dim default")
+    text = Text(visible(finding.title), style="bold green")
+    text.append(f"\n{finding.slug}: {gain_words(finding)}{cost}. ", style="not bold default")
+    text.append(_capital(visible(finding.evidence)), style="not bold dim default")
     if finding.command:
         text.append(f"\ntry  {visible(finding.command)}", style="not bold default")
     return text

@@ -1,4 +1,4 @@
-"""The summary of a run for a terminal: verdict, steps, cold against warm, modules, warnings, what to change."""
+"""The summary of a run for a terminal: verdict, warnings, what to change, steps, causes, modules."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from tracekit.model import ColdWarm, ModuleRow, Paging, PagingEvidence, StepRow, Summary
+from tracekit.model import ModuleRow, Paging, PagingEvidence, StepRow, Summary
 from tracekit.render.blocks import bullets, print_blocks, table, text_lines
 from tracekit.render.causetable import cause_table
 from tracekit.render.findings import advice_blocks
@@ -20,42 +20,50 @@ MAX_MODULES = 3
 MAX_FQN = 32
 
 _COLUMNS = ("step", "wall", "copying", "compute", "rest", "copies", "to device", "GB/s")
-_MODULE_COLUMNS = ("module", "onloads", "size", "exposed", "first", "warm")
+_MODULE_COLUMNS = ("onloads", "size", "exposed", "first", "warm")
 
 
 def render_summary(summary: Summary, console: Console) -> None:
-    """Print the summary within 80 columns; `console` decides where to, and whether in colour."""
+    """Print the summary within 80 columns; `console` decides where to, and whether in colour.
+
+    First what a reader can act on, then what it rests on.
+    """
     blocks: list[RenderableType] = [_head(summary), Text(visible(summary.verdict), style="bold")]
     if summary.out_of_memory is not None:
         blocks.append(text_lines(memory_holder_lines(summary.out_of_memory)))
-    if summary.steps:
-        blocks.append(table(_COLUMNS, step_rows(summary.steps), _step_note(summary)))
-    if summary.cold_warm is not None:
-        paging = [paging_line(summary.paging)] if summary.paging is not None else []
-        blocks.append(text_lines([warm_line(summary.cold_warm), *paging]))
-    causes = cause_table(summary)
-    if causes is not None:
-        blocks.append(table(*causes))
-    if summary.modules:
-        blocks.append(table(_MODULE_COLUMNS, module_rows(summary.modules), _module_note(summary.modules)))
     blocks += [bullets("warning", summary.warnings, "yellow")] if summary.warnings else []
     blocks += advice_blocks(summary.findings, summary.next_step)
+    if summary.steps:
+        blocks.append(table(_COLUMNS, step_rows(summary.steps), _step_note(summary)))
+    paging = paging_line(summary.paging) if summary.paging is not None else ""
+    causes = cause_table(summary)
+    if causes is not None:
+        columns, rows, note = causes
+        blocks.append(table(columns, rows, "\n".join(filter(None, [note, paging]))))
+    elif paging:
+        blocks.append(text_lines([paging]))
+    if summary.modules:
+        blocks.append(_module_table(summary.modules))
     print_blocks(blocks, console)
 
 
 def step_rows(steps: Sequence[StepRow]) -> list[list[str]]:
-    """The rows of the table of steps, the first with the unit; the middle of a long run as one row that says so.
+    """The rows of the table of steps, in one unit; the middle of a long run as one row that says so.
 
     wall = copying + compute + rest, also as displayed.
     """
-    unit = DurationUnit.fitting(max(step.wall_ns for step in steps))
+    unit = _unit(steps)
     several_runs = len({step.run_index for step in steps}) > 1
     rows = [_step_row(step, unit, several_runs) for step in steps]
     if len(rows) > MAX_STEPS:
         shown = MAX_STEPS // 2
         left_out = [f"({len(rows) - 2 * shown} more)"] + [""] * (len(_COLUMNS) - 1)
         rows = [*rows[:shown], left_out, *rows[-shown:]]
-    return [["", *[unit.name] * 4, "", "", ""], *rows]
+    return rows
+
+
+def _unit(steps: Sequence[StepRow]) -> DurationUnit:
+    return DurationUnit.fitting(max(step.wall_ns for step in steps))
 
 
 def _step_row(step: StepRow, unit: DurationUnit, several_runs: bool) -> list[str]:
@@ -63,19 +71,6 @@ def _step_row(step: StepRow, unit: DurationUnit, several_runs: bool) -> list[str
     name = f"run {step.run_index + 1}, {step.step_index + 1}" if several_runs else str(step.step_index + 1)
     rate = format_rate(step.h2d_bytes, step.h2d_ns).removesuffix(" GB/s")
     return [name, wall, copying, compute, rest, f"{step.copy_count:,}", format_bytes(step.h2d_bytes), rate]
-
-
-def warm_line(cold: ColdWarm) -> str:
-    """The warm step in words; step 1 is the first row of the table of steps."""
-    if cold.warm_step_ns is None or cold.warm_copy_ns is None or cold.warm_h2d_bytes is None:
-        return "Warm  no warm sample: run two steps or more"
-    line = (
-        f"Warm  median of {cold.warm_samples}: {format_duration(cold.warm_step_ns)}, "
-        f"of it copying {format_duration(cold.warm_copy_ns)} ({format_bytes(cold.warm_h2d_bytes)})"
-    )
-    if cold.warm_samples > 1 and cold.warm_min_ns is not None and cold.warm_max_ns is not None:
-        line += f"; {format_duration(cold.warm_min_ns)} to {format_duration(cold.warm_max_ns)}"
-    return line
 
 
 def paging_line(paging: PagingEvidence) -> str:
@@ -105,15 +100,16 @@ def module_rows(modules: Sequence[ModuleRow]) -> list[list[str]]:
 
 
 def _step_note(summary: Summary) -> str:
-    if summary.activity in ("cupti", "emulated"):
-        return "copying: no kernel ran beside it"
-    return "kernels were not recorded: the rest holds the computing"
+    known = summary.activity in ("cupti", "emulated")
+    what = "copying: no kernel ran beside it" if known else "kernels were not recorded: the rest holds the computing"
+    return f"in {_unit(summary.steps).name}; {what}"
 
 
-def _module_note(modules: Sequence[ModuleRow]) -> str:
-    rest = len(modules) - MAX_MODULES
-    more = f"{rest:,} more modules; " if rest > 0 else ""
-    return f"{more}first: its first onload in the process; -: no warm sample"
+def _module_table(modules: Sequence[ModuleRow]) -> RenderableType:
+    rows = module_rows(modules)
+    name = f"module ({len(rows)} of {len(modules):,})" if len(rows) < len(modules) else "module"
+    lacking = any(row[-1] == "-" for row in rows)
+    return table((name, *_MODULE_COLUMNS), rows, "-: onloaded once, so there is no warm sample" if lacking else "")
 
 
 def _head(summary: Summary) -> Text:
