@@ -31,7 +31,8 @@ from tracekit.units import format_bytes, format_duration
 HEADER = ("copies", "page", "summary", "report data", "page made in", "first paint", "first chart", "all charts")
 OPENINGS = 5
 FIRST_CHART = """() => new Promise(found => {
-  const there = () => document.querySelector('.plot[data-drawn]') ? found(performance.now()) : setTimeout(there, 5);
+  const seen = () => setTimeout(() => found(performance.now()), 0);
+  const there = () => document.querySelector('.plot[data-drawn]') ? requestAnimationFrame(seen) : setTimeout(there, 5);
   there();
 })"""
 PAINT = "performance.getEntriesByName('first-contentful-paint')[0].startTime"

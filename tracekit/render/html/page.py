@@ -93,8 +93,8 @@ def _asset(name: str) -> str:
 
 @cache
 def _library() -> bytes:
-    """plotly.js with the Cartesian charts, as scripts/fetch_plotlyjs.py left it: compressed."""
-    return (_PACKAGE / "vendor" / "plotly-cartesian.min.js.gz").read_bytes()
+    """plotly.js with the charts that figures use, as scripts/build_plotlyjs.py left it: compressed."""
+    return (_PACKAGE / "vendor" / "plotly.min.js.gz").read_bytes()
 
 
 def _css(theme: Any) -> Markup:
