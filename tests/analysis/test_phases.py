@@ -6,6 +6,7 @@ from builders import build_run, make_manifest, make_run
 
 from tracekit.analysis import build_timeline
 from tracekit.analysis.phases import PHASES, find_phases
+from tracekit.analysis.spans import SpanTree
 from tracekit.model import NONE
 
 FLUX = {"text_encoder": "CLIPTextModel", "transformer": "FluxTransformer2DModel", "vae": "AutoencoderKL"}
@@ -27,7 +28,8 @@ class Script:
         return len(self.rows) - 1
 
     def phases(self, **manifest):
-        return find_phases(make_run({"spans": self.rows}, make_manifest(**{"components": FLUX} | manifest)))
+        run = make_run({"spans": self.rows}, make_manifest(**{"components": FLUX} | manifest))
+        return find_phases(run, SpanTree(run.spans).parent)
 
 
 def steps(phases) -> list[tuple[int, int, int, int]]:

@@ -10,15 +10,19 @@ that torch.profiler made, steps are what it marked as such, and the run reaches 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from tracekit.analysis.intervals import Times
 from tracekit.model import NONE, Phase, RunData, SpanKind
 from tracekit.model.kinetojson import PROFILER_STEP
-from tracekit.model.text import codes_and_texts, starts_with, text_column
+from tracekit.model.text import codes_and_texts, says, starts_with, text_column
+
+Flags = npt.NDArray[np.bool_]
 
 PHASES = (Phase.SETUP, Phase.ENCODE, Phase.DENOISE, Phase.DECODE)
 """The phases in a run's order: a moment's is how many of the run's bounds it has passed."""
@@ -79,31 +83,32 @@ def components(fqn: pd.Series[str]) -> pd.Categorical:
     return text_column(codes, [name.partition(".")[0] for name in names])
 
 
-def find_phases(run: RunData) -> Phases:
-    """The phases of every run in the folder, also of runs that never ended."""
-    # Only what is needed: on millions of spans, copying frames is the cost.
-    spans = run.spans[["span_id", "parent_id", "run_index", "start_ns", "end_ns", "kind"]].assign(
-        component=components(run.spans["fqn"]), is_step=starts_with(run.spans["name"], PROFILER_STEP)
-    )
-    in_runs = spans[(spans["run_index"] != NONE) & (spans["kind"] != SpanKind.TRACEKIT)]
+def find_phases(run: RunData, parent: Times) -> Phases:
+    """The phases of every run in the folder, also of runs that never ended.
+
+    `parent` is the position of each span's parent, -1 where it has none.
+    """
+    spans = _Spans.of(run.spans, parent)
     is_bare = list(run.manifest.components.values()) == [run.manifest.pipeline_class]
+    in_runs = (spans.run_index != NONE) & ~spans.is_kind(SpanKind.TRACEKIT)
     runs, steps, denoisers = [], [], []
-    for run_index, own in in_runs.groupby("run_index"):
-        whole = own[own["kind"] == SpanKind.RUN]
+    for run_index in np.unique(spans.run_index[in_runs]).tolist():
+        own = in_runs & (spans.run_index == run_index)
+        whole = own & spans.is_kind(SpanKind.RUN)
         # A killed run has no span of its own: its children's extent stands for it.
-        extent = whole if len(whole) else own
-        start, end = int(extent["start_ns"].min()), int(extent["end_ns"].max())
-        ends = np.sort(own.loc[own["kind"] == SpanKind.SCHEDULER, "end_ns"].to_numpy())
-        marks = _marked_steps(own)
+        extent = whole if whole.any() else own
+        start, end = int(spans.start[extent].min()), int(spans.end[extent].max())
+        ends = np.sort(spans.end[own & spans.is_kind(SpanKind.SCHEDULER)])
+        marks = spans.marked_steps(own)
         if len(ends) == 0 and marks:
             loop, bounds = (start, end), marks
         elif is_bare and len(ends) == 0:
-            denoisers += _by_first_start(own)
-            loop, bounds = (start, end), _bare_steps(own)
+            denoisers += spans.by_first_start(own)
+            loop, bounds = (start, end), spans.bare_steps(own)
         else:
-            names = _denoisers(own, ends)
+            names = _denoisers(spans, own, ends)
             denoisers += names
-            loop, bounds = _loop(own[own["component"].isin(names)], ends, end)
+            loop, bounds = _loop(spans, own & spans.is_of(names), ends, end)
         runs.append((run_index, start, end, *loop))
         steps += [(run_index, index, *bound) for index, bound in enumerate(bounds)]
     return Phases(
@@ -113,25 +118,82 @@ def find_phases(run: RunData) -> Phases:
     )
 
 
-def _denoisers(spans: pd.DataFrame, step_ends: Times) -> list[str]:
-    forwards = spans[spans["kind"] == SpanKind.FORWARD]
+@dataclass(frozen=True)
+class _Spans:
+    """Columns of the spans as arrays: of millions of spans even a few columns take long to copy, so none are.
+
+    Methods take and return flags, one a span.
+    """
+
+    run_index: Times
+    start: Times
+    end: Times
+    parent: Times
+    kind: pd.Series[str]
+    component: pd.Series[str]
+    is_mark: Flags
+
+    @classmethod
+    def of(cls, spans: pd.DataFrame, parent: Times) -> _Spans:
+        run_index, start, end = (spans[name].to_numpy() for name in ("run_index", "start_ns", "end_ns"))
+        component = pd.Series(components(spans["fqn"]))
+        is_mark = (spans["kind"] == SpanKind.ANNOTATION).to_numpy() & starts_with(spans["name"], PROFILER_STEP)
+        return cls(run_index, start, end, parent, spans["kind"], component, is_mark)
+
+    def is_kind(self, *kinds: SpanKind) -> Flags:
+        return says(self.kind, kinds.__contains__)
+
+    def is_of(self, names: Sequence[str]) -> Flags:
+        return says(self.component, names.__contains__)
+
+    def outermost(self, chosen: Flags) -> Times:
+        """Positions of those chosen whose parent is not, by start."""
+        rows = np.flatnonzero(chosen)
+        parent = self.parent[rows]
+        rows = rows[(parent < 0) | ~chosen[parent]]
+        return rows[np.argsort(self.start[rows], kind="stable")]
+
+    def by_first_start(self, chosen: Flags) -> list[str]:
+        """The components of those chosen in the order in which they were first called."""
+        codes, names = codes_and_texts(self.component[chosen])
+        never = np.iinfo(np.int64).max
+        first = np.full(len(names), never)
+        np.minimum.at(first, codes, self.start[chosen])
+        return [names[code] for code in np.argsort(first, kind="stable").tolist() if first[code] != never]
+
+    def marked_steps(self, chosen: Flags) -> list[tuple[int, int]]:
+        """The steps that the program's own torch.profiler marked; of several threads' marks, those that come first."""
+        rows = np.flatnonzero(chosen & self.is_mark)
+        marks = pd.DataFrame({"start": self.start[rows], "end": self.end[rows]}).sort_values("start", kind="stable")
+        apart = marks["start"] >= marks["end"].cummax().shift(fill_value=0)
+        return list(marks[apart].itertuples(index=False, name=None))
+
+    def bare_steps(self, chosen: Flags) -> list[tuple[int, int]]:
+        """Each outermost call, with the onloads right before it and the offloads right after it."""
+        rows = self.outermost(chosen & self.is_kind(SpanKind.FORWARD, SpanKind.ONLOAD, SpanKind.OFFLOAD))
+        is_call, is_offload = (self.is_kind(kind)[rows] for kind in (SpanKind.FORWARD, SpanKind.OFFLOAD))
+        # An offload belongs to the call before it, an onload to the call after it.
+        step: Times = np.cumsum(is_call) - np.where(is_call | is_offload, 1, 0)
+        calls = pd.DataFrame({"start": self.start[rows], "end": self.end[rows], "step": step})
+        grouped = calls[(step >= 0) & (step < is_call.sum())].groupby("step")
+        return list(zip(grouped["start"].min().tolist(), grouped["end"].max().tolist(), strict=True))
+
+
+def _denoisers(spans: _Spans, own: Flags, step_ends: Times) -> list[str]:
+    forwards = own & spans.is_kind(SpanKind.FORWARD)
     if len(step_ends) == 0:
-        return [name for name in _USUAL_DENOISERS if (forwards["component"] == name).any()]
-    starts = forwards["start_ns"]
-    names = _by_first_start(forwards[(starts > step_ends[0]) & (starts < step_ends[-1])])
+        return [name for name in _USUAL_DENOISERS if (forwards & spans.is_of([name])).any()]
+    names = spans.by_first_start(forwards & (spans.start > step_ends[0]) & (spans.start < step_ends[-1]))
     # Wan's first steps may use one transformer and the later ones another; with one step there is only this.
-    before = _outermost(forwards[starts < step_ends[0]])
-    return list(dict.fromkeys([*before["component"].iloc[-1:].tolist(), *names]))
+    before = spans.outermost(forwards & (spans.start < step_ends[0]))
+    return list(dict.fromkeys([*spans.component.iloc[before[-1:]].tolist(), *names]))
 
 
-def _by_first_start(spans: pd.DataFrame) -> list[str]:
-    """The spans' components in the order in which they were first called."""
-    return spans.groupby("component", observed=True)["start_ns"].min().sort_values().index.tolist()
-
-
-def _loop(denoiser: pd.DataFrame, step_ends: Times, run_end: int) -> tuple[tuple[int, int], list[tuple[int, int]]]:
+def _loop(
+    spans: _Spans, denoiser: Flags, step_ends: Times, run_end: int
+) -> tuple[tuple[int, int], list[tuple[int, int]]]:
     """The denoising loop, and its steps. After the last step's end it goes on only if the denoiser does, unfinished."""
-    begins = denoiser.loc[denoiser["kind"].isin([SpanKind.FORWARD, SpanKind.ONLOAD]), "start_ns"].to_numpy()
+    begins = spans.start[denoiser & spans.is_kind(SpanKind.FORWARD, SpanKind.ONLOAD)]
     if len(begins) == 0 and len(step_ends) == 0:
         return (NONE, NONE), []
     start = min(int(moments.min()) for moments in (begins, step_ends) if len(moments))
@@ -140,26 +202,3 @@ def _loop(denoiser: pd.DataFrame, step_ends: Times, run_end: int) -> tuple[tuple
     bounds = [start, *(int(end) for end in step_ends)]
     end = run_end if len(begins) and begins.max() >= bounds[-1] else bounds[-1]
     return (start, end), list(itertools.pairwise(bounds))
-
-
-def _marked_steps(spans: pd.DataFrame) -> list[tuple[int, int]]:
-    """The steps that the program's own torch.profiler marked; of several threads' marks, those that come first."""
-    marks = spans[(spans["kind"] == SpanKind.ANNOTATION) & spans["is_step"]].sort_values("start_ns", kind="stable")
-    apart = marks["start_ns"] >= marks["end_ns"].cummax().shift(fill_value=0)
-    return list(marks.loc[apart, ["start_ns", "end_ns"]].itertuples(index=False, name=None))
-
-
-def _bare_steps(spans: pd.DataFrame) -> list[tuple[int, int]]:
-    """Each outermost call, with the onloads right before it and the offloads right after it."""
-    calls = _outermost(spans[spans["kind"].isin([SpanKind.FORWARD, SpanKind.ONLOAD, SpanKind.OFFLOAD])])
-    is_call = (calls["kind"] == SpanKind.FORWARD).to_numpy()
-    is_offload = (calls["kind"] == SpanKind.OFFLOAD).to_numpy()
-    # An offload belongs to the call before it, an onload to the call after it.
-    step: Times = np.cumsum(is_call) - np.where(is_call | is_offload, 1, 0)
-    grouped = calls.assign(step=step)[(step >= 0) & (step < is_call.sum())].groupby("step")
-    return list(zip(grouped["start_ns"].min().tolist(), grouped["end_ns"].max().tolist(), strict=True))
-
-
-def _outermost(spans: pd.DataFrame) -> pd.DataFrame:
-    """Those of the spans whose parent is not among them, by start."""
-    return spans[~spans["parent_id"].isin(spans["span_id"])].sort_values("start_ns", kind="stable")

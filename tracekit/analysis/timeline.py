@@ -11,8 +11,8 @@ from tracekit.model import RunData, Timeline
 
 def build_timeline(run: RunData) -> Timeline:
     """The run's rows with phases, steps, device times and the rest that `Timeline` documents."""
-    phases = find_phases(run)
     tree = SpanTree(run.spans)
+    phases = find_phases(run, tree.parent)
     launches = LaunchFinder(run.runtime_calls)
     return Timeline(
         run=run,

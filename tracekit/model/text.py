@@ -8,7 +8,7 @@ all texts. Not imported by the package `tracekit.model`, since pandas is slow to
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,10 +46,14 @@ def codes_and_texts(column: pd.Series[Any]) -> tuple[npt.NDArray[np.int64], list
     return column.cat.codes.to_numpy().astype(np.int64), list(column.cat.categories)
 
 
+def says(column: pd.Series[Any], holds: Callable[[str], bool]) -> npt.NDArray[np.bool_]:
+    """Whether `holds` of each text of a column, which is asked once a text and not once a row."""
+    return np.array([holds(text) for text in column.cat.categories], np.bool_)[column.cat.codes.to_numpy()]
+
+
 def starts_with(column: pd.Series[Any], prefix: str) -> npt.NDArray[np.bool_]:
     """Whether each text of a column begins with `prefix`."""
-    codes, texts = codes_and_texts(column)
-    return np.array([text.startswith(prefix) for text in texts], np.bool_)[codes]
+    return says(column, lambda text: text.startswith(prefix))
 
 
 def row_numbers(rows: pd.DataFrame) -> npt.NDArray[np.int64]:
