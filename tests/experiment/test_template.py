@@ -19,8 +19,8 @@ from tracekit.experiment.template import Template
 SLOW = ["--steps", "1000"]
 IMPORTED = """
 from pathlib import Path
-from tracekit.cli.template import import_classes
-import_classes(Path({folder!r}))
+from tracekit.cli.template import preload
+preload(Path({folder!r}))
 import torch
 print(torch.cuda.is_initialized(), hasattr(torch, "emulated"))
 """
@@ -58,3 +58,4 @@ def test_the_template_touches_no_device(checkpoint: Path) -> None:
     code = IMPORTED.format(folder=str(checkpoint))
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["False", "False"]
+    assert ran.stderr == ""

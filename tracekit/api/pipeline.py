@@ -45,6 +45,7 @@ def profile_pipeline(
     from tracekit.offload.fits import check_fits
     from tracekit.offload.options import check_options
     from tracekit.workload.call import build_call
+    from tracekit.workload.classes import import_classes
     from tracekit.workload.pipeline import find_folder, load_pipeline
     from tracekit.workload.quiet import no_step_bar
     from tracekit.workload.rehearsal import rehearse
@@ -55,6 +56,8 @@ def profile_pipeline(
     recording = Recording(capture, name, offload.manifest(), on_progress, on_recorded)
     folder = find_folder(name, _build_progress(name, on_progress))
     prepare_device(device, capture.vram_bytes, capture.link_gbps)
+    # Not in the set-up: a process forked from one that has the libraries must take as long for it as one started anew.
+    import_classes(folder)
 
     def prepare(pipeline: Any) -> None:
         check_fits(pipeline, offload, capture.vram_bytes)

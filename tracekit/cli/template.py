@@ -26,7 +26,7 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for line in sys.stdin.buffer:
         request = msgspec.json.decode(line, type=Request)
-        import_classes(Path(request.folder))
+        preload(Path(request.folder))
         process_id = os.fork()
         if process_id == 0:
             _become(request)
@@ -35,17 +35,13 @@ def serve() -> None:
         sys.stdout.flush()
 
 
-def import_classes(folder: Path) -> None:
+def preload(folder: Path) -> None:
     """Import what profiling the pipeline in `folder` will import."""
-    from tracekit.workload.stored import read_index
-
     for name in _PRELOADED:
         importlib.import_module(name)
-    index = read_index(folder)
-    named = [("diffusers", index.get("_class_name")), *(value for value in index.values() if isinstance(value, list))]
-    for library, name in named:
-        if library in ("diffusers", "transformers") and isinstance(name, str):
-            getattr(importlib.import_module(library), name, None)
+    from tracekit.workload.classes import import_classes
+
+    import_classes(folder)
 
 
 def _become(request: Request) -> None:

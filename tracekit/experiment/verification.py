@@ -1,4 +1,4 @@
-"""Run a plan's configuration for real, in a fresh process, and set what it took beside what was predicted."""
+"""Run a plan's configurations for real, each in a process of its own, and set measured beside predicted."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tracekit.errors import UsageError
 from tracekit.experiment.process import run_arm
+from tracekit.experiment.template import Template
 from tracekit.model import Manifest, Phase, RunData, Summary
 from tracekit.model.experiment import ArmRun, Outcome
 from tracekit.model.plan import Configuration, Estimate, OffloadPlan, PlanRow, VerifiedRow
@@ -27,8 +28,9 @@ _OF_A_RUN = ("generator",)
 def verify_plan(
     profiled: RunData, made: OffloadPlan, count: int, on_configuration: OnConfiguration | None = None
 ) -> list[VerifiedRow]:
-    """Run the `count` best configurations of a plan, each in a fresh process, and set measured beside predicted.
+    """Run the `count` best configurations of a plan, each in a process of its own, and set measured beside predicted.
 
+    The processes are forked as an experiment's arms are, so that the libraries are imported once.
     They run the profiled pipeline in the same way, its number of steps included. Their run folders stay in the run's,
     under ``verified``.
 
@@ -41,10 +43,11 @@ def verify_plan(
     if not rows:
         raise UsageError("nothing in this plan fits, so that there is nothing to verify")
     verified: list[VerifiedRow] = []
-    for place, row in enumerate(rows):
-        if on_configuration is not None:
-            on_configuration(row.configuration.name, place, len(rows))
-        verified += run_configuration(row, words, Path(profiled.path) / VERIFIED_NAME, profiled, made.vram_bytes)
+    with Template() as template:
+        for place, row in enumerate(rows):
+            if on_configuration is not None:
+                on_configuration(row.configuration.name, place, len(rows))
+            verified += _run_configuration(row, words, profiled, made.vram_bytes, template)
     return verified
 
 
@@ -66,22 +69,21 @@ def base_options(manifest: Manifest) -> list[str]:
     return words
 
 
-def run_configuration(
-    row: PlanRow, words: Sequence[str], folder: Path, profiled: RunData, vram_bytes: int | None
+def _run_configuration(
+    row: PlanRow, words: Sequence[str], profiled: RunData, vram_bytes: int | None, template: Template
 ) -> list[VerifiedRow]:
     """Profile one configuration into a folder of its own.
 
     Raises:
         UsageError: it failed, or another pipeline ran than the one that was profiled.
     """
-    assert row.prediction is not None
-    manifest = profiled.manifest
+    manifest, folder = profiled.manifest, Path(profiled.path) / VERIFIED_NAME
     name = re.sub(r"[^a-z0-9]+", "-", row.configuration.name.lower()).strip("-")
     target = folder / name
     options = offload_words(row.configuration, folder / f"{name}-{RESIDENT_NAME}")
     cap = ["--vram", f"{vram_bytes}B"] if vram_bytes and vram_bytes != manifest.device.total_bytes else []
     state = ["--page-cache", "mapped"] if manifest.conditions.page_cache == "mapped" else []
-    ended = run_arm(ArmRun(block=0, arm=name), [*words, *options, *cap, *state], target)
+    ended = run_arm(ArmRun(block=0, arm=name), [*words, *options, *cap, *state], target, template=template)
     if ended.outcome is not Outcome.DONE or ended.summary is None:
         raise UsageError(f"verifying {row.configuration.name} failed: {ended.reason or ended.outcome}")
     if _weights(read_run(target)) != _weights(profiled):
