@@ -45,7 +45,7 @@ class Predictor:
         self.activity = Activity.of(timeline)
         self._reader = TapeReader(timeline, self.activity)
         self._first = self._reader.first_step()
-        self.warm = self._reader.steps() or [self._first]
+        self.warm = self._reader.steps or [self._first]
         self.evidence = Evidence.of(timeline, self.activity, self._reader.each_step)
         self._setup = SetupTimes.of(timeline)
         self._predicted: dict[tuple[Configuration, bool], Prediction] = {}

@@ -7,19 +7,19 @@ that another mode's can be put in its place.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from tracekit.analysis.activity import Activity, copy_times
 from tracekit.analysis.intervals import Coverage, Times
 from tracekit.analysis.launches import LaunchFinder
 from tracekit.model import NONE, Direction, SpanKind, Timeline
-from tracekit.model.text import codes_and_texts
+from tracekit.model.text import codes_and_texts, says
 
 MAX_STEPS = 12
 """Warm steps that are read: more would change little."""
@@ -39,6 +39,9 @@ class Op(StrEnum):
     LEAVE = "leave"
     WORK = "work"  # host code, and the kernels that it launches
     TRANSFER = "transfer"  # a copy that is no weight's; the host awaits it
+
+    # Enum's own is Python code, called for each of a tape's places.
+    __hash__ = str.__hash__
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ class Tape:
         """Device time of the work."""
         return sum(event.device_ns for event in self.events)
 
-    @property
+    @cached_property
     def signature(self) -> tuple[tuple[Op, str], ...]:
         """What tells two orders of work apart."""
         return tuple((event.op, event.fqn) for event in self.events)
@@ -86,29 +89,26 @@ class TapeReader:
     def __init__(self, timeline: Timeline, activity: Activity) -> None:
         self._timeline = timeline
         self._activity = activity
-        runs = timeline.spans[timeline.spans["kind"] == SpanKind.RUN]
-        forwards = timeline.spans[timeline.spans["kind"] == SpanKind.FORWARD]
-        threads = (runs if len(runs) else forwards)["thread_id"].unique()
-        on_main = np.isin(timeline.spans["thread_id"].to_numpy(), threads)
-        spans = timeline.spans[on_main]
-        self._forwards = forwards[np.isin(forwards["thread_id"].to_numpy(), threads)].sort_values(
-            ["start_ns", "span_id"], kind="stable"
-        )
-        others = spans[spans["kind"].isin([str(kind) for kind in _HOOKS])]
-        copies = timeline.copies
+        spans, copies, calls = timeline.spans, timeline.copies, timeline.run.runtime_calls
+        is_forward = (spans["kind"] == SpanKind.FORWARD).to_numpy()
+        is_run = (spans["kind"] == SpanKind.RUN).to_numpy()
+        thread = spans["thread_id"].to_numpy()
+        on_main = np.isin(thread, np.unique(thread[is_run if is_run.any() else is_forward]))
+        self._is_call = on_main & is_forward
+        hooks = np.flatnonzero(on_main & says(spans["kind"], _HOOKS.__contains__))
         self._away = (
-            Coverage.of(others["start_ns"].to_numpy(), others["end_ns"].to_numpy())
+            Coverage.of(spans["start_ns"].to_numpy()[hooks], spans["end_ns"].to_numpy()[hooks])
             | Coverage.of(copies["start_ns"].to_numpy(), copies["end_ns"].to_numpy())
-            | called(timeline.run.runtime_calls, "Synchronize")
+            | called(calls, "Synchronize")
         )
-        self._allocating = called(timeline.run.runtime_calls, *ALLOCATING)
-        self._transfers = copies[~copies["is_weight"]].sort_values("start_ns", kind="stable")
+        self._away_or_allocating = self._away | called(calls, *ALLOCATING)
+        self._is_transfer = ~copies["is_weight"].to_numpy()
 
     @cached_property
     def _kernels(self) -> tuple[Times, Times]:
         """When each kernel was launched, in order, and its device time."""
         ops = self._timeline.run.device_ops
-        kernels = ops[ops["op"] == "kernel"]
+        kernels = ops.loc[ops["op"] == "kernel", ["start_ns", "end_ns", "correlation_id"]]
         launched = LaunchFinder(self._timeline.run.runtime_calls).find(kernels).start_ns
         order = np.argsort(launched, kind="stable")
         took = (kernels["end_ns"] - kernels["start_ns"]).to_numpy()
@@ -119,8 +119,9 @@ class TapeReader:
         marks = sorted([*self._calls(start_ns, end_ns), *self._copies(start_ns, end_ns)], key=lambda mark: mark[:2])
         bounds = np.array([start_ns, *(mark[0] for mark in marks), end_ns], np.int64)
         left, right = bounds[:-1], bounds[1:]
-        host = np.maximum(right - left - self._away.within(left, right), 0)
-        getting = (self._allocating | self._away).within(left, right) - self._away.within(left, right)
+        away = self._away.within(left, right)
+        host = np.maximum(right - left - away, 0)
+        getting = self._away_or_allocating.within(left, right) - away
         launched, before = self._kernels
         device = np.diff(before[np.searchsorted(launched, bounds)])
         events = []
@@ -143,7 +144,7 @@ class TapeReader:
         """The first step. Its host work, too, could have been as little disturbed as the later ones' least."""
         steps = self._timeline.steps
         tape = self.read(int(steps["start_ns"].iloc[0]), int(steps["end_ns"].iloc[0]))
-        alike = [warm for warm in self.steps() if warm.signature == tape.signature]
+        alike = [warm for warm in self.steps if warm.signature == tape.signature]
         if not alike:
             return tape
         events = (
@@ -154,19 +155,26 @@ class TapeReader:
         )
         return Tape(tuple(events))
 
+    @cached_property
     def steps(self) -> list[Tape]:
         """The later steps, those in the same order of work as one tape with the mean of their times.
 
         Not the median: costs are added up, and of times with a long tail only the means add up to the sum's.
         """
-        kinds = Counter(tape.signature for tape in self.each_step)
+        alike: list[list[Tape]] = []
+        for tape in self.each_step:
+            kind = next((kind for kind in alike if kind[0].signature == tape.signature), None)
+            if kind is None:
+                alike.append([tape])
+            else:
+                kind.append(tape)
         least = _least(self.each_step)
-        return [_mean([tape for tape in self.each_step if tape.signature == kind], least) for kind in kinds]
+        return [_mean(kind, least) for kind in alike]
 
     def _calls(self, start_ns: int, end_ns: int) -> list[tuple[int, int, Event]]:
         """Where module calls begin and end: the time, a tie-breaker that keeps them nested, and the event."""
-        begins = self._forwards["start_ns"].to_numpy()
-        rows = self._forwards.iloc[np.searchsorted(begins, start_ns) : np.searchsorted(begins, end_ns)]
+        rows = _beginning(self._timeline.spans, self._is_call, start_ns, end_ns)
+        rows = rows.sort_values(["start_ns", "span_id"])
         codes, names = codes_and_texts(rows["fqn"])
         marks: list[tuple[int, int, Event]] = []
         ends = np.minimum(rows["end_ns"].to_numpy(), end_ns).tolist()
@@ -178,8 +186,8 @@ class TapeReader:
         return marks
 
     def _copies(self, start_ns: int, end_ns: int) -> list[tuple[int, int, Event]]:
-        begins = self._transfers["start_ns"].to_numpy()
-        rows = self._transfers.iloc[np.searchsorted(begins, start_ns) : np.searchsorted(begins, end_ns)]
+        rows = _beginning(self._timeline.copies, self._is_transfer, start_ns, end_ns)
+        rows = rows.sort_values("start_ns", kind="stable")
         starts, ends = rows["start_ns"].to_numpy(), rows["end_ns"].to_numpy()
         waited = self._activity.kernels.within(starts, ends)
         return [
@@ -188,10 +196,15 @@ class TapeReader:
         ]
 
 
+def _beginning(rows: pd.DataFrame, chosen: npt.NDArray[np.bool_], start_ns: int, end_ns: int) -> pd.DataFrame:
+    """Those of the chosen rows that begin in ``[start_ns, end_ns)``."""
+    begin = rows["start_ns"].to_numpy()
+    return rows.iloc[np.flatnonzero(chosen & (begin >= start_ns) & (begin < end_ns))]
+
+
 def called(runtime_calls: pd.DataFrame, *words: str) -> Coverage:
     """When a runtime call with one of these words in its name was going on."""
-    codes, names = codes_and_texts(runtime_calls["name"])
-    chosen = np.array([any(word in name for word in words) for name in names], np.bool_)[codes]
+    chosen = says(runtime_calls["name"], lambda name: any(word in name for word in words))
     return Coverage.of(runtime_calls["start_ns"].to_numpy()[chosen], runtime_calls["end_ns"].to_numpy()[chosen])
 
 
@@ -212,7 +225,8 @@ def is_onload(copies: pd.DataFrame) -> Times:
 
 def _places(tape: Tape) -> list[Place]:
     """What code each entry of a tape is, by the entries around it: the same in all blocks of one kind."""
-    around = [(event.op, _INDEX.sub(".#", event.fqn)) for event in tape.events]
+    alike = {fqn: _INDEX.sub(".#", fqn) for fqn in {event.fqn for event in tape.events}}
+    around = [(event.op, alike[event.fqn]) for event in tape.events]
     nothing = (Op.WORK, "")
     return list(zip([nothing, *around[:-1]], [*around[1:], nothing], strict=True))
 
