@@ -94,5 +94,4 @@ def _split(times: list[int]) -> Split:
 
 def _coverage(rows: pd.DataFrame, column: str, word: str) -> Coverage:
     """When at least one of the rows that say `word` in that column was under way."""
-    chosen = np.flatnonzero(rows[column] == word)
-    return Coverage.of(rows["start_ns"].to_numpy()[chosen], rows["end_ns"].to_numpy()[chosen])
+    return Coverage.of_rows(rows, (rows[column] == word).to_numpy())

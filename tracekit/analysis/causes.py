@@ -49,8 +49,7 @@ class CauseFinder:
         run = timeline.run
         self._timeline = timeline
         ops = run.device_ops
-        kernels = ops[ops["op"] == "kernel"]
-        self._kernels = Coverage.of(kernels["start_ns"].to_numpy(), kernels["end_ns"].to_numpy())
+        self._kernels = Coverage.of_rows(ops, (ops["op"] == "kernel").to_numpy())
         self._known = run.manifest.activity in DEVICE_RECORDS
         self._record = np.sort(ops["start_ns"].to_numpy())
         self._copies = _ExclusiveCopies.of(timeline.copies, costs, self._kernels)

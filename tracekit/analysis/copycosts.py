@@ -34,7 +34,7 @@ from tracekit.analysis.hostevidence import HostEvidence
 from tracekit.analysis.intervals import Times
 from tracekit.analysis.launches import LaunchFinder
 from tracekit.model import NONE, Direction, HostMemory, Measure, Timeline
-from tracekit.model.text import codes_and_texts, row_numbers
+from tracekit.model.text import row_numbers, says
 
 Flags = npt.NDArray[np.bool_]
 
@@ -78,7 +78,7 @@ def _under_way(timeline: Timeline, staged: Flags) -> tuple[Times, Times]:
     copies, calls = timeline.copies, timeline.run.runtime_calls
     starts, ends = (times.copy() for times in copy_times(copies))
     rows = np.flatnonzero(staged & (copies["correlation_id"] != NONE).to_numpy())
-    found = LaunchFinder(calls[_says(calls["name"], "Memcpy")]).find(
+    found = LaunchFinder(calls, _says(calls["name"], "Memcpy")).find(
         pd.DataFrame(
             {
                 "start_ns": starts[rows],
@@ -150,5 +150,4 @@ def _pinned_ns(copies: pd.DataFrame, ceilings: Ceilings) -> Nanoseconds:
 
 def _says(column: pd.Series[str], word: str) -> Flags:
     """Which rows of a text column have the word in them."""
-    codes, texts = codes_and_texts(column)
-    return np.append(np.array([word in text for text in texts], bool), False)[codes]
+    return says(column, lambda text: word in text)

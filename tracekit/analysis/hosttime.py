@@ -12,7 +12,7 @@ import pandas as pd
 from tracekit.analysis.intervals import Coverage, Times
 from tracekit.analysis.launches import LaunchFinder
 from tracekit.model import NONE, Cause, RunData, SpanKind
-from tracekit.model.text import codes_and_texts
+from tracekit.model.text import codes_and_texts, says
 
 _ALLOCATION = re.compile(
     r"cuda(Malloc|Free|Host(Alloc|Register|Unregister))"
@@ -28,9 +28,6 @@ _SLOW_LAUNCH = 10
 _SLOW_LAUNCH_NS = 100_000
 """A kernel's first launch loaded it when it took this many times, and this much longer than, its later ones."""
 
-_SPAN_COLUMNS = ["kind", "start_ns", "end_ns"]
-_CALL_COLUMNS = ["name", "thread_id", "start_ns", "end_ns", "correlation_id"]
-
 
 def host_time(run: RunData) -> list[tuple[Cause, Coverage]]:
     """When the main thread was in each kind of work; a moment in several belongs to the first of them.
@@ -38,36 +35,36 @@ def host_time(run: RunData) -> list[tuple[Cause, Coverage]]:
     tracekit's own work is its spans, and the probes of copies' host memory: each is put before its copy, where all but
     a few microseconds of it are.
     """
-    main = _main_threads(run.spans)
-    spans, calls = (
-        # Only what is needed: on millions of rows, copying frames is the cost.
-        rows.loc[np.isin(rows["thread_id"].to_numpy(), main), columns]
-        for rows, columns in ((run.spans, _SPAN_COLUMNS), (run.runtime_calls, _CALL_COLUMNS))
+    threads = _main_threads(run.spans)
+    on_main, called_on_main = (
+        np.isin(rows["thread_id"].to_numpy(), threads) for rows in (run.spans, run.runtime_calls)
     )
-    loading = _calls(calls, _LOADING) | _slow_first_launches(run.device_ops, calls)
+
+    def spans(*kinds: SpanKind) -> Coverage:
+        return Coverage.of_rows(run.spans, on_main & says(run.spans["kind"], kinds.__contains__))
+
+    def calls(pattern: re.Pattern[str]) -> Coverage:
+        return Coverage.of_rows(run.runtime_calls, called_on_main & _matches(run.runtime_calls, pattern))
+
+    loading = calls(_LOADING) | _slow_first_launches(run, called_on_main)
     return [
-        (Cause.TRACEKIT, _spans(spans, SpanKind.TRACEKIT) | _probes(run)),
-        (Cause.ALLOCATION, _calls(calls, _ALLOCATION) | _spans(spans, SpanKind.EMPTY_CACHE)),
+        (Cause.TRACEKIT, spans(SpanKind.TRACEKIT) | _probes(run)),
+        (Cause.ALLOCATION, calls(_ALLOCATION) | spans(SpanKind.EMPTY_CACHE)),
         (Cause.FIRST_USE, loading),
-        (Cause.WAITING, _calls(calls, _WAITING) | _spans(spans, SpanKind.SYNCHRONIZE)),
-        (Cause.HOOKS, _spans(spans, SpanKind.ONLOAD, SpanKind.OFFLOAD)),
-        (Cause.MODEL, _spans(spans, SpanKind.FORWARD, SpanKind.SCHEDULER)),
+        (Cause.WAITING, calls(_WAITING) | spans(SpanKind.SYNCHRONIZE)),
+        (Cause.HOOKS, spans(SpanKind.ONLOAD, SpanKind.OFFLOAD)),
+        (Cause.MODEL, spans(SpanKind.FORWARD, SpanKind.SCHEDULER)),
     ]
 
 
 def _main_threads(spans: pd.DataFrame) -> Times:
     """The threads that called the pipeline: those of run spans, or of a killed run's steps and forwards."""
-    in_runs = spans.loc[spans["run_index"] != NONE, ["kind", "thread_id"]]
+    in_runs = (spans["run_index"] != NONE).to_numpy()
     for kind in (SpanKind.RUN, SpanKind.SCHEDULER, SpanKind.FORWARD):
-        own = in_runs.loc[in_runs["kind"] == kind, "thread_id"]
+        own = spans["thread_id"].to_numpy()[in_runs & (spans["kind"] == kind).to_numpy()]
         if len(own):
-            return np.asarray(own.unique())
+            return np.unique(own)
     return np.zeros(0, np.int64)
-
-
-def _spans(spans: pd.DataFrame, *kinds: SpanKind) -> Coverage:
-    codes, texts = codes_and_texts(spans["kind"])
-    return _coverage(spans, np.array([text in kinds for text in texts], bool)[codes])
 
 
 def _probes(run: RunData) -> Coverage:
@@ -78,26 +75,18 @@ def _probes(run: RunData) -> Coverage:
     return Coverage.of(ends - probed["probe_ns"].to_numpy(), ends)
 
 
-def _calls(calls: pd.DataFrame, pattern: re.Pattern[str]) -> Coverage:
-    return _coverage(calls, _matches(calls, pattern))
-
-
-def _coverage(rows: pd.DataFrame, chosen: npt.NDArray[np.bool_]) -> Coverage:
-    return Coverage.of(rows["start_ns"].to_numpy()[chosen], rows["end_ns"].to_numpy()[chosen])
-
-
 def _matches(calls: pd.DataFrame, pattern: re.Pattern[str]) -> npt.NDArray[np.bool_]:
-    codes, names = codes_and_texts(calls["name"])
-    return np.array([bool(pattern.match(name)) for name in names], bool)[codes]
+    return says(calls["name"], lambda name: pattern.match(name) is not None)
 
 
-def _slow_first_launches(ops: pd.DataFrame, calls: pd.DataFrame) -> Coverage:
+def _slow_first_launches(run: RunData, on_main: npt.NDArray[np.bool_]) -> Coverage:
     """What each kernel's first launch took beyond the median of its later ones, where that is far more.
 
     A kernel that was launched once is held against all launches.
     """
+    ops, calls = run.device_ops, run.runtime_calls
     kernels = ops.loc[ops["op"] == "kernel", ["name", "start_ns", "end_ns", "correlation_id"]]
-    found = LaunchFinder(calls[_matches(calls, _LAUNCH)]).find(kernels)
+    found = LaunchFinder(calls, on_main & _matches(calls, _LAUNCH)).find(kernels)
     known = np.flatnonzero(found.row != NONE)
     starts, took = found.start_ns[known], (found.end_ns - found.start_ns)[known]
     if len(known) == 0:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 Times = npt.NDArray[np.int64]
 
@@ -23,14 +24,23 @@ class Coverage:
     def of(cls, starts: Times, ends: Times) -> Coverage:
         """The union of ``[start, end)`` intervals, given in any order; empty ones are left out."""
         keep = ends > starts
-        order = np.argsort(starts[keep], kind="stable")
-        starts, ends = starts[keep][order], ends[keep][order]
+        if not keep.all():
+            starts, ends = starts[keep], ends[keep]
+        order = np.argsort(starts, kind="stable")
+        starts, ends = starts[order], ends[order]
         reach = np.maximum.accumulate(ends)
         first = np.ones(len(starts), dtype=bool)
         first[1:] = starts[1:] > reach[:-1]
         last = np.append(np.flatnonzero(first)[1:] - 1, len(starts) - 1)
         starts, ends = (starts[first], reach[last]) if len(starts) else (starts, ends)
         return cls(starts, ends, np.concatenate([np.zeros(1, np.int64), np.cumsum(ends - starts)]))
+
+    @classmethod
+    def of_rows(cls, rows: pd.DataFrame, chosen: npt.NDArray[np.bool_]) -> Coverage:
+        """The union of the chosen rows' intervals, from start_ns to end_ns."""
+        # Positions: rows are mostly few among many.
+        places = np.flatnonzero(chosen)
+        return cls.of(rows["start_ns"].to_numpy()[places], rows["end_ns"].to_numpy()[places])
 
     @property
     def total(self) -> int:

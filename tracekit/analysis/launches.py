@@ -33,10 +33,11 @@ class Launches:
 class LaunchFinder:
     """Finds the calls behind rows of device_ops by their correlation ids."""
 
-    def __init__(self, runtime_calls: pd.DataFrame) -> None:
+    def __init__(self, runtime_calls: pd.DataFrame, chosen: npt.NDArray[np.bool_] | None = None) -> None:
+        """`chosen`: which of the calls may be behind an operation; all, where it is not given."""
         self._calls = [runtime_calls[name].to_numpy() for name in ("start_ns", "end_ns", "thread_id")]
         ids = runtime_calls["correlation_id"].to_numpy()
-        rows = np.flatnonzero(ids != NONE)
+        rows = np.flatnonzero(ids != NONE if chosen is None else chosen & (ids != NONE))
         # The runtime's and the driver's record of one call may share an id: the outer one began first.
         rows = rows[np.lexsort((self._calls[0][rows], ids[rows]))]
         self._rows = rows[np.diff(ids[rows], prepend=NONE) != 0]

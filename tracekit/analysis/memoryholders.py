@@ -25,9 +25,11 @@ _MAX_MODULES = 5
 def out_of_memory(timeline: Timeline) -> MemoryHolders | None:
     """Who held the device's memory when the run ended for want of it; None of a run that ended otherwise."""
     reason = timeline.run.manifest.incomplete_reason
-    spans = timeline.spans[timeline.spans["kind"] != SpanKind.TRACEKIT]
     # A host that runs out of memory says MemoryError alone.
-    if not _OUT_OF_MEMORY.search(reason) or spans.empty:
+    if not _OUT_OF_MEMORY.search(reason):
+        return None
+    spans = timeline.spans[timeline.spans["kind"] != SpanKind.TRACEKIT]
+    if spans.empty:
         return None
     holders = memory_holders(timeline, *_failure(spans))
     # torch's own message knows the very moment; the last sample may be older.

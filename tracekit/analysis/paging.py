@@ -63,11 +63,15 @@ class _Seen:
         """What is known of the copies at these positions."""
         rows = mapped[evidence.known[mapped]]
         size = copies["size_bytes"].to_numpy()
-        probed = copies.iloc[rows][[*_STEP, "first"]].assign(
-            size=size[rows],
-            absent=evidence.absent_bytes(size)[rows],
-            read=np.maximum(evidence.read_bytes[rows], 0),
-            resident=evidence.resident_before[rows],
+        probed = (
+            copies[[*_STEP, "first"]]
+            .iloc[rows]
+            .assign(
+                size=size[rows],
+                absent=evidence.absent_bytes(size)[rows],
+                read=np.maximum(evidence.read_bytes[rows], 0),
+                resident=evidence.resident_before[rows],
+            )
         )
         sampled = int(evidence.sampled[mapped].sum())
         return cls(len(mapped), sampled, probed, probed[probed["first"]], probed[~probed["first"]])

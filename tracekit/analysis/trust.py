@@ -24,8 +24,8 @@ def _missing_records(timeline: Timeline) -> list[str]:
     manifest, copies = timeline.run.manifest, timeline.copies
     if manifest.activity == "none":
         return []
-    seen = copies[(copies["copy_id"] != NONE) & (copies["phase"] != Phase.SETUP)]
-    missing = int((seen["device_start_ns"] == NONE).sum())
+    seen = (copies["copy_id"] != NONE) & (copies["phase"] != Phase.SETUP)
+    count, missing = int(seen.sum()), int((seen & (copies["device_start_ns"] == NONE)).sum())
     if not missing:
         return []
     cause = (
@@ -33,7 +33,9 @@ def _missing_records(timeline: Timeline) -> list[str]:
         if manifest.complete
         else "the device's record was still open when the profile ended"
     )
-    return [f"{missing:,} of {len(seen):,} copies have no device record, so that their host times stand in: {cause}"]
+    return [
+        f"{missing:,} of {count:,} copies have no device record, so that their host times stand in: {cause}"
+    ]
 
 
 def _above_ceiling(timeline: Timeline, ceilings: Ceilings) -> list[str]:

@@ -106,8 +106,7 @@ def _probing(timeline: Timeline, spans: pd.DataFrame) -> Times:
 
 
 def _spans(timeline: Timeline, kind: SpanKind) -> Coverage:
-    rows = timeline.spans[timeline.spans["kind"] == kind]
-    return Coverage.of(rows["start_ns"].to_numpy(), rows["end_ns"].to_numpy())
+    return Coverage.of_rows(timeline.spans, (timeline.spans["kind"] == kind).to_numpy())
 
 
 def _both(one: Coverage, other: Coverage, start: Times, end: Times) -> Times:

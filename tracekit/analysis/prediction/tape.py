@@ -95,9 +95,8 @@ class TapeReader:
         thread = spans["thread_id"].to_numpy()
         on_main = np.isin(thread, np.unique(thread[is_run if is_run.any() else is_forward]))
         self._is_call = on_main & is_forward
-        hooks = np.flatnonzero(on_main & says(spans["kind"], _HOOKS.__contains__))
         self._away = (
-            Coverage.of(spans["start_ns"].to_numpy()[hooks], spans["end_ns"].to_numpy()[hooks])
+            Coverage.of_rows(spans, on_main & says(spans["kind"], _HOOKS.__contains__))
             | Coverage.of(copies["start_ns"].to_numpy(), copies["end_ns"].to_numpy())
             | called(calls, "Synchronize")
         )
@@ -205,7 +204,7 @@ def _beginning(rows: pd.DataFrame, chosen: npt.NDArray[np.bool_], start_ns: int,
 def called(runtime_calls: pd.DataFrame, *words: str) -> Coverage:
     """When a runtime call with one of these words in its name was going on."""
     chosen = says(runtime_calls["name"], lambda name: any(word in name for word in words))
-    return Coverage.of(runtime_calls["start_ns"].to_numpy()[chosen], runtime_calls["end_ns"].to_numpy()[chosen])
+    return Coverage.of_rows(runtime_calls, chosen)
 
 
 def weight_copy_times(copies: pd.DataFrame, activity: Activity) -> tuple[Times, Times]:
