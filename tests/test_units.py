@@ -25,6 +25,7 @@ from tracekit.units import (
     gb_per_s_column,
     megabytes,
     parse_bytes,
+    size_text,
 )
 
 
@@ -34,6 +35,16 @@ from tracekit.units import (
 )
 def test_decimal_and_binary_sizes_are_never_confused(text: str, size: int) -> None:
     assert parse_bytes(text) == size
+
+
+@given(st.integers(1, 10**15))
+def test_a_size_is_written_as_it_is_read(size: int) -> None:
+    assert parse_bytes(size_text(size)) == size
+
+
+def test_a_size_is_written_in_the_unit_that_leaves_no_fraction() -> None:
+    sizes = (12 * GIB, 12 * 10**9, 64 * 2**20, 1_000, 1_001)
+    assert [size_text(size) for size in sizes] == ["12GiB", "12GB", "64MiB", "1KB", "1001B"]
 
 
 @pytest.mark.parametrize("text", ["12", "GB", "-1 GB", "0 GB", "1e3 GB", "12 GBs", "1,5 GB", "", "0.1 B"])

@@ -53,6 +53,12 @@ def parse_bytes(text: str) -> int:
     return size
 
 
+def size_text(size_bytes: int) -> str:
+    """A size as `parse_bytes` reads it, exactly: in the largest unit that leaves no fraction."""
+    unit = max((unit for unit in _FACTOR if size_bytes % _FACTOR[unit] == 0), key=_FACTOR.__getitem__)
+    return f"{size_bytes // _FACTOR[unit]}{unit[:-1].capitalize()}B"
+
+
 def gb_per_s(size_bytes: float, duration_ns: float) -> float:
     """Decimal GB/s (1 byte per ns is 1 GB/s); NaN when the duration is not positive."""
     return size_bytes / duration_ns if duration_ns > 0 else math.nan

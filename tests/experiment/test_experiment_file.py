@@ -111,3 +111,16 @@ def test_control_characters_of_a_stranger_do_not_reach_the_screen(
     write(tmp_path, change)
     assert main(["show", str(tmp_path)]) == 0
     assert "\x1b" not in capsys.readouterr().out
+
+
+def test_the_next_command_names_a_run_that_was_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def last_line() -> str:
+        assert main(["show", str(tmp_path)]) == 0
+        return capsys.readouterr().err.splitlines()[-1]
+
+    save(GOOD, tmp_path)
+    assert last_line() == f"Next: tracekit report {tmp_path}"
+    for name in ("block-0/cached", "block-0/evicted"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "manifest.json").touch()
+        assert last_line() == f"Next: tracekit show {tmp_path / name}"

@@ -66,7 +66,7 @@ def command(
         return code
     render_comparison(comparison, console(stderr=False))
     note("")
-    next_command("tracekit", "open", "--report", folders[1][0])
+    next_command("tracekit", "open", "--report", runs[1][0].path)
     return code
 
 

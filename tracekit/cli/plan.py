@@ -8,6 +8,10 @@ import click
 
 from tracekit.cli import params
 from tracekit.cli.output import console, next_command, note
+from tracekit.errors import UsageError
+from tracekit.units import size_text
+
+DEFAULT_STEPS = (4, 10, 28, 50)
 
 
 @click.command("plan")
@@ -18,7 +22,7 @@ from tracekit.cli.output import console, next_command, note
     "--steps",
     type=params.step_numbers,
     metavar="N,N",
-    default="4,10,28,50",
+    default=",".join(map(str, DEFAULT_STEPS)),
     show_default=True,
     help="Steps to compare.",
 )
@@ -40,8 +44,7 @@ def command(
     """
     from tracekit import api
     from tracekit.api.plan import plan, save_plan
-    from tracekit.errors import UsageError
-    from tracekit.experiment.verification import verify_plan
+    from tracekit.experiment.verification import is_verifiable, verify_plan
     from tracekit.render.json import render_json
     from tracekit.render.plan import render_plan
 
@@ -66,7 +69,13 @@ def command(
         return
     render_plan(made, console(stderr=False))
     note("")
-    if verify is None and made.best:
-        next_command("tracekit", "plan", run, "--verify", "3")
+    if verify is None and made.best and is_verifiable(opened.manifest):
+        next_command("tracekit", "plan", run, *_caps(vram, ram, steps), "--verify", "3")
     else:
         next_command("tracekit", "report", run)
+
+
+def _caps(vram: int | None, ram: int | None, steps: tuple[int, ...]) -> list[str]:
+    """What this plan was asked for, as words, where that is not the default."""
+    words = [word for flag, size in (("--vram", vram), ("--ram", ram)) if size for word in (flag, size_text(size))]
+    return words if steps == DEFAULT_STEPS else [*words, "--steps", ",".join(map(str, steps))]

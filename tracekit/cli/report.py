@@ -39,7 +39,7 @@ def command(runs: tuple[Path, ...], output: Path | None, force: bool, in_browser
     click.echo(with_size(path))
     if in_browser and click.launch(str(path.resolve())) != 0:
         note(f"No browser could be started: open {path} in one.")
-    next_command("tracekit", "open", runs[0])
+    next_command("tracekit", "open", *runs)
 
 
 def _page(folders: tuple[Path, ...]) -> str:

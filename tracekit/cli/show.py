@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tracekit.cli.output import console, next_command, note
+
+if TYPE_CHECKING:
+    from tracekit.model.experiment import Experiment
 
 
 @click.command("show")
@@ -38,7 +42,6 @@ def command(run: Path, as_json: bool) -> None:
 def _show_experiment(folder: Path, as_json: bool) -> None:
     from tracekit import api
     from tracekit.experiment import summarize_experiment
-    from tracekit.model.experiment import Outcome
     from tracekit.render.experiment import render_experiment
     from tracekit.render.json import render_json
 
@@ -48,7 +51,17 @@ def _show_experiment(folder: Path, as_json: bool) -> None:
         click.echo(render_json(summary))
         return
     render_experiment(summary, console(stderr=False))
-    done = next((run for run in experiment.runs if run.outcome == Outcome.DONE), None)
-    if done is not None:
-        note("")
-        next_command("tracekit", "show", folder / f"block-{done.block}" / done.arm)
+    note("")
+    arm = _kept_run(experiment, folder)
+    next_command(*("tracekit", "report", folder) if arm is None else ("tracekit", "show", arm))
+
+
+def _kept_run(experiment: Experiment, folder: Path) -> Path | None:
+    """The run folder of a finished arm, the baseline's first; None where the arms' runs were not kept."""
+    from tracekit.model.experiment import Outcome
+    from tracekit.runfolder.paths import MANIFEST_NAME
+
+    done = [run for run in experiment.runs if run.outcome == Outcome.DONE]
+    by_interest = sorted(done, key=lambda run: run.arm != experiment.plan.baseline)
+    folders = [folder / f"block-{run.block}" / run.arm for run in by_interest]
+    return next((path for path in folders if (path / MANIFEST_NAME).is_file()), None)

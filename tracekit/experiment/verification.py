@@ -13,6 +13,7 @@ from tracekit.experiment.template import Template
 from tracekit.model import Manifest, Phase, RunData, Summary
 from tracekit.model.experiment import ArmRun, Outcome
 from tracekit.model.plan import Configuration, Estimate, OffloadPlan, PlanRow, VerifiedRow
+from tracekit.offload.modes import modes
 from tracekit.runfolder import read_run
 from tracekit.runfolder.paths import VERIFIED_NAME
 from tracekit.workload.pipeline import find_folder
@@ -51,14 +52,20 @@ def verify_plan(
     return verified
 
 
+def is_verifiable(manifest: Manifest) -> bool:
+    """Whether tracekit sets up the offloading of such a run itself, so that it can run it otherwise."""
+    return manifest.offload.mode in modes()
+
+
 def base_options(manifest: Manifest) -> list[str]:
     """The words of ``tracekit profile`` that call the same pipeline in the same way, whatever the offload mode.
 
     Raises:
         UsageError: it was a script's run, whose code tracekit cannot change; or the pipeline is not there any more.
     """
-    if manifest.offload.mode == "script":
-        raise UsageError("a script sets up its own offloading, so tracekit cannot verify a plan of its run")
+    if not is_verifiable(manifest):
+        what = "a script sets up its own offloading" if manifest.offload.mode == "script" else "only its trace is known"
+        raise UsageError(f"{what}, so tracekit cannot verify a plan of its run")
     find_folder(manifest.workload)
     words = [manifest.workload, "--device", manifest.device.torch_device or "auto"]
     for key, value in manifest.call.items():
