@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from tracekit.analysis.ceilings import Ceilings
@@ -47,7 +48,8 @@ def onload_numbers(copies: pd.DataFrame) -> tuple[Times, Times]:
 def transfer_rows(timeline: Timeline, evidence: HostEvidence, ceilings: Ceilings) -> Transfers:
     """The onloads of every weight, of modules' weights together, and of components'."""
     rows = weight_onloads(timeline.copies)
-    copies = timeline.copies.iloc[rows]
+    columns = ["fqn", "parameter", "size_bytes", "duration_ns", "paged"]
+    copies = timeline.copies[columns].iloc[rows]
     weight, onload = onload_numbers(copies)
     fqn, names = codes_and_texts(copies["fqn"])
     parameter, parameters = codes_and_texts(copies["parameter"])
@@ -60,7 +62,7 @@ def transfer_rows(timeline: Timeline, evidence: HostEvidence, ceilings: Ceilings
             "paged": copies["paged"].to_numpy(),
             "read": np.where(known, evidence.read_bytes[rows], 0),
             "known": known,
-            "ceiling": ceilings.to_device_ns(copies["size_bytes"].to_numpy()),
+            "ceiling": np.nan_to_num(ceilings.to_device_ns(copies["size_bytes"].to_numpy())),
         }
     )
     of_parts = [name.partition(".")[0] for name in names]
@@ -69,9 +71,9 @@ def transfer_rows(timeline: Timeline, evidence: HostEvidence, ceilings: Ceilings
     _, at = np.unique(weight, return_index=True)
     labels = [(names[fqn[row]], parameters[parameter[row]]) for row in at.tolist()]
     return Transfers(
-        _rows(each, component, [(name, "") for name in parts]),
-        _rows(each, fqn, [(name, "") for name in names]),
-        _rows(each, weight, labels),
+        _rows(_summed(each, component), [(name, "") for name in parts]),
+        _rows(_summed(each, fqn), [(name, "") for name in names]),
+        _rows(each.assign(unit=weight), labels),
     )
 
 
@@ -95,23 +97,26 @@ def cold_warm(steps: list[StepRow], paging: PagingEvidence | None) -> ColdWarm |
     )
 
 
-def _rows(each: pd.DataFrame, unit: Times, labels: list[tuple[str, str]]) -> list[TransferRow]:
-    """A row for each unit that was onloaded; `unit` says whose each copy is, as a position in `labels`."""
-    grouped = each.assign(unit=unit).groupby(["unit", "onload"], as_index=False)
-    onloads = grouped.agg(
-        size=("size", "sum"),
-        ns=("ns", "sum"),
-        paged=("paged", "any"),
-        read=("read", "sum"),
-        known=("known", "any"),
-        ceiling=("ceiling", "sum"),
-    )
-    first = onloads[onloads["onload"] == 0].set_index("unit")
-    whole = onloads["size"] >= _WHOLE * first["size"].reindex(onloads["unit"]).to_numpy()
-    warm = onloads[(onloads["onload"] > 0) & whole & ~onloads["paged"]].groupby("unit")["ns"]
-    frame = first.copy()
-    for share in _QUARTILES:
-        frame[share] = warm.quantile(share)
+def _summed(each: pd.DataFrame, unit: Times) -> pd.DataFrame:
+    """A row for each onload of each unit: the sums of its copies, and whether any of them paged or is known."""
+    onload = each["onload"].to_numpy()
+    count = int(onload.max(initial=0)) + 1
+    number, found = pd.factorize(unit * count + onload)
+    columns: dict[str, npt.NDArray[Any]] = {"unit": found // count, "onload": found % count}
+    for name in ("size", "ns", "paged", "read", "known", "ceiling"):
+        values = each[name].to_numpy()
+        columns[name] = np.zeros(len(found), values.dtype)
+        np.add.at(columns[name], number, values)
+    return pd.DataFrame(columns)
+
+
+def _rows(onloads: pd.DataFrame, labels: list[tuple[str, str]]) -> list[TransferRow]:
+    """A row for each unit that was onloaded; `unit` says whose each onload is, as a position in `labels`."""
+    frame = onloads[onloads["onload"] == 0].set_index("unit")
+    whole = onloads["size"] >= _WHOLE * frame["size"].reindex(onloads["unit"]).to_numpy()
+    warm = onloads.loc[(onloads["onload"] > 0) & whole & ~onloads["paged"], ["unit", "ns"]].groupby("unit")["ns"]
+    quartiles = warm.quantile(np.array(_QUARTILES)).unstack().reindex(columns=list(_QUARTILES))
+    frame = frame.join(quartiles)
     frame["samples"] = warm.size().reindex(frame.index, fill_value=0)
     frame["onloads"] = onloads.groupby("unit").size()
     rows = [_row(labels[int(unit)], row) for unit, row in zip(frame.index, frame.to_dict("records"), strict=True)]

@@ -216,13 +216,14 @@ def block_groups(weights: Weights, blocks: int, autoencoders: frozenset[str]) ->
         for root in [*searched, component]:
             inside = weights.below(root)
             taken = [other for other in searched if other != root] if root == component else []
-            for name, indexes in _lists(root, inside).items():
+            for name, members in _lists(root, inside).items():
                 if f"{root}.{name}" in taken:
                     continue
-                for start in range(0, len(indexes), blocks):
-                    members = [f"{root}.{name}.{index}" for index in indexes[start : start + blocks]]
-                    own = once_each(w for w in inside if any(_below(w.fqn, member) for member in members))
-                    groups.append(Group(members[0], members[-1], component, list(own)))
+                for start in range(0, len(members), blocks):
+                    indexes = range(start, min(start + blocks, len(members)))
+                    own = once_each(weight for index in indexes for weight in members[index])
+                    first, last = (f"{root}.{name}.{index}" for index in (indexes[0], indexes[-1]))
+                    groups.append(Group(first, last, component, list(own)))
                 taken.append(f"{root}.{name}")
             rest = list(once_each(w for w in inside if not any(_below(w.fqn, other) for other in taken)))
             if rest:
@@ -231,14 +232,14 @@ def block_groups(weights: Weights, blocks: int, autoencoders: frozenset[str]) ->
     return groups
 
 
-def _lists(root: str, weights: Iterable[Weight]) -> dict[str, list[int]]:
-    """A root's children that are lists of modules, told by their members' names, and the members' indexes."""
-    found: dict[str, set[int]] = {}
+def _lists(root: str, weights: Iterable[Weight]) -> dict[str, list[list[Weight]]]:
+    """A root's children that are lists of modules, told by their members' names, and the weights of each member."""
+    found: dict[str, dict[int, list[Weight]]] = {}
     for weight in weights:
         path = weight.fqn.removeprefix(f"{root}.").split(".")
         if weight.fqn != root and len(path) > 1 and path[1].isdigit():
-            found.setdefault(path[0], set()).add(int(path[1]))
-    return {name: list(range(max(indexes) + 1)) for name, indexes in found.items()}
+            found.setdefault(path[0], {}).setdefault(int(path[1]), []).append(weight)
+    return {name: [own.get(index, []) for index in range(max(own) + 1)] for name, own in found.items()}
 
 
 def _below(fqn: str, ancestor: str) -> bool:

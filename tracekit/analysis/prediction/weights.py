@@ -21,7 +21,7 @@ segment of its own, a multiple of the fourth."""
 _FLOATING = ("float", "bfloat")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Weight:
     """A parameter or buffer where a module owns it. `key` is the same for tied ones; `mapped`: in its mmapped file."""
 
@@ -35,7 +35,7 @@ class Weight:
     streams: bool
     """Whether sequential offload brings it with each call of its module: all parameters, and some buffers."""
 
-    @property
+    @cached_property
     def device_bytes(self) -> int:
         """What it takes at least in the device's allocator."""
         if self.size_bytes >= _OWN_SEGMENT:
@@ -43,7 +43,7 @@ class Weight:
             return segment if segment - self.size_bytes <= _SMALL else _multiple(self.size_bytes, _BLOCK)
         return _multiple(self.size_bytes, _BLOCK)
 
-    @property
+    @cached_property
     def slack_bytes(self) -> int:
         """What the allocator may count for it beside that, as it was not worth splitting off."""
         return _SMALL if self.size_bytes > _SMALL else 0
