@@ -34,7 +34,11 @@ def test_a_plan_is_printed_within_80_columns_and_kept(run: Path, capsys: pytest.
     before_code, _, code = printed.partition("to paste:")
     assert max(map(len, before_code.splitlines())) <= 80
     compile(code, "<pasted>", "exec")
-    assert "resident: does not fit" in " ".join(before_code.split())
+    assert "resident: does not fit, " in " ".join(before_code.split())
+    assert "of device memory too much" in " ".join(before_code.split())
+    totals = before_code.partition("total of N steps")[2].partition("*: the least")[0]
+    assert "sequential " in totals
+    assert "resident " not in totals
     plan = read_plan(run)
     assert plan is not None
     assert set(plan.best) == {4, 10}

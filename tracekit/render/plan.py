@@ -27,9 +27,10 @@ def render_plan(plan: OffloadPlan, console: Console) -> None:
             "+-: half of what the measured spreads leave open; device: the most it may take",
         )
     )
-    columns = ["total of N steps", *(f"{steps:,}" for steps in plan.steps), ""]
-    totals = [_totals(row, plan) for row in plan.rows if row.prediction]
-    blocks.append(table(columns, totals, "*: the least that fits"))
+    totals = [_totals(row, plan) for row in plan.rows if row.prediction and row.fits]
+    if totals:
+        columns = ["total of N steps", *(f"{steps:,}" for steps in plan.steps)]
+        blocks.append(table(columns, totals, "*: the least"))
     misfits = [line for row in plan.rows if (line := misfit(row))]
     if misfits:
         blocks.append(bullets("no", misfits, "red"))
@@ -136,7 +137,7 @@ def _totals(row: PlanRow, plan: OffloadPlan) -> list[str]:
         format_duration(row.totals[steps].value) + ("*" if plan.best.get(steps) == name else " ")
         for steps in plan.steps
     ]
-    return [name[:_NAME], *cells, "" if row.fits else "does not fit"]
+    return [name[:_NAME], *cells]
 
 
 def _spread(estimate: Estimate) -> str:

@@ -36,19 +36,20 @@ ON_CUDA = (
 )
 
 
-def picture(code: str) -> torch.Tensor:
-    pipe = load_pipeline("synthetic:flux-tiny", None)
+def picture(code: str, device: str | None, name: str = "synthetic:flux-tiny") -> torch.Tensor:
+    """What the pipeline makes after the code was run on it, which moves nothing where there is none."""
+    pipe = load_pipeline(name, None)
     pipe.set_progress_bar_config(disable=True)
     exec(compile(code, "<pasted>", "exec"), {"pipe": pipe})
     options = CallOptions(steps=1, height=32, width=32, seed=0)
-    arguments: dict[str, Any] = build_call(pipe, find_folder("synthetic:flux-tiny"), options, DEVICE if code else None)
+    arguments: dict[str, Any] = build_call(pipe, find_folder(name), options, device)
     with torch.no_grad():
         return torch.as_tensor(pipe(**(arguments | {"output_type": "pt"}))[0]).cpu()
 
 
 @pytest.fixture(scope="module")
 def on_cpu() -> torch.Tensor:
-    return picture("")
+    return picture("", None)
 
 
 @pytest.mark.parametrize("configuration", RUNNABLE, ids=lambda configuration: configuration.name)
@@ -56,8 +57,25 @@ def test_pasted_code_runs_and_makes_the_same_picture(configuration: Configuratio
     device = load()
     code = code_for(configuration, DEVICE, ("transformer",), configuration.resident)
     before = device.counters().h2d_count
-    torch.testing.assert_close(picture(code), on_cpu, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(picture(code, DEVICE), on_cpu, rtol=1e-4, atol=1e-4)
     assert device.counters().h2d_count > before
+
+
+def test_pasted_code_keeps_parts_of_two_denoisers() -> None:
+    load()
+    kept = ("transformer.blocks.0", "transformer_2.proj_out.weight")
+    code = code_for(Configuration(mode="partial"), DEVICE, ("transformer", "transformer_2"), kept)
+    name = "synthetic:wan22-tiny"
+    torch.testing.assert_close(picture(code, DEVICE, name), picture("", None, name), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("configuration", [*RUNNABLE, *ON_CUDA], ids=lambda configuration: configuration.name)
+def test_pasted_code_runs_on_a_gpu(configuration: Configuration) -> None:
+    code = code_for(configuration, "cuda", ("transformer",), configuration.resident)
+    found, moved = picture(code, "cuda"), picture('pipe.to("cuda")', "cuda")
+    # Matrices of the same weights, at other addresses: kernels may add up in another order.
+    torch.testing.assert_close(found, moved, rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize("configuration", [*RUNNABLE, *ON_CUDA], ids=lambda configuration: configuration.name)

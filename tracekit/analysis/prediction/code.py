@@ -29,27 +29,29 @@ for module in modules:
             tensor.data = tensor.data.clone()
 """
 _KEEP = """\
-for name, parameter in denoiser.named_parameters():
-    if any(f"{name}.".startswith(f"{kept}.") for kept in resident):
-        parameter.data = parameter.data.to(device)
+for component, denoiser in denoisers.items():
+    for name, parameter in denoiser.named_parameters(component):
+        if any(f"{name}.".startswith(f"{kept}.") for kept in resident):
+            parameter.data = parameter.data.to(device)
 """
-_PARTIAL = """\
-pipe.register_modules(DENOISER=None)
+_STREAM_REST = """\
+pipe.register_modules(**dict.fromkeys(denoisers))
 pipe.enable_sequential_cpu_offload(device=device)
-pipe.register_modules(DENOISER=denoiser)
-add_hook_to_module(denoiser, AlignDevicesHook(io_same_device=True), append=True)
-buffers = any(True for _ in denoiser.parameters(recurse=False))
-for owner in denoiser.modules():
-    held = named_module_tensors(owner, buffers, remove_non_persistent=True)
-    weights = {name: weight.detach() for name, weight in held}
-    if all(weight.device == device for weight in weights.values()):
-        hook = AlignDevicesHook(device)
-    else:
-        hook = AlignDevicesHook(
-            device, offload=True, weights_map=weights, offload_buffers=buffers
-        )
-    if any(True for _ in named_module_tensors(owner)):
-        add_hook_to_module(owner, hook, append=True)
+pipe.register_modules(**denoisers)
+for denoiser in denoisers.values():
+    add_hook_to_module(denoiser, AlignDevicesHook(io_same_device=True), append=True)
+    buffers = any(True for _ in denoiser.parameters(recurse=False))
+    for owner in denoiser.modules():
+        held = named_module_tensors(owner, buffers, remove_non_persistent=True)
+        weights = {name: weight.detach() for name, weight in held}
+        if all(weight.device == device for weight in weights.values()):
+            hook = AlignDevicesHook(device)
+        else:
+            hook = AlignDevicesHook(
+                device, offload=True, weights_map=weights, offload_buffers=buffers
+            )
+        if any(True for _ in named_module_tensors(owner)):
+            add_hook_to_module(owner, hook, append=True)
 """
 
 
@@ -120,20 +122,8 @@ def _partial(configuration: Configuration, device: str, denoisers: Sequence[str]
     if pinned:
         head += f"\n{_PIN}\n\n"
     index = device if ":" in device else f"{device}:0"
-    code = head + f'device = torch.device("{index}")\n'
-    withheld = ", ".join(f"{name}=None" for name in denoisers)
-    back = ", ".join(f"{name}=pipe_{name}" for name in denoisers)
-    first, _, rest = _PARTIAL.partition("add_hook_to_module(denoiser")
-    for name in denoisers:
-        code += f"denoiser = pipe_{name} = pipe.{name}\n{_resident_list(name, resident)}{_KEEP}"
-    if pinned:
-        code += f"{_MODULES}\npin(modules)\n"
-    code += first.replace("DENOISER=None", withheld).replace("DENOISER=denoiser", back)
-    for name in denoisers:
-        code += f"denoiser = pipe_{name}\nadd_hook_to_module(denoiser{rest}"
-    return code
-
-
-def _resident_list(denoiser: str, resident: Sequence[str]) -> str:
-    own = [name.removeprefix(f"{denoiser}.") for name in resident if name.startswith(f"{denoiser}.")]
-    return "\n".join(["resident = [", *(f'    "{name}",' for name in own), "]"]) + "\n"
+    held = ", ".join(f'"{name}": pipe.{name}' for name in denoisers)
+    kept = "".join(f'    "{name}",\n' for name in resident)
+    chosen = f'device = torch.device("{index}")\ndenoisers = {{{held}}}\nresident = [\n{kept}]\n'
+    pin = f"{_MODULES}\npin(modules)\n" if pinned else ""
+    return head + chosen + _KEEP + pin + _STREAM_REST
