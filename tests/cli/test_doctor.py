@@ -184,3 +184,15 @@ def test_lines_stay_within_80_columns_and_control_characters_are_shown() -> None
     lines = list(finding_lines([check]))
     assert max(map(len, lines)) <= WIDTH
     assert "\x1b" not in "".join(lines)
+
+
+@pytest.mark.cuda
+def test_on_a_gpu_everything_that_measures_it_is_found(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == 0
+    found = {finding["check"]: finding for finding in json.loads(capsys.readouterr().out)}
+    assert {found[check]["level"] for check in (gpu.CUDA, gpu.CUPTI, gpu.NVML)} == {"ok"}
+    # A slot may be narrower than the card, and a limit on page-locked memory may hold: told, but not missing.
+    assert found[gpu.LINK]["level"] != "missing"
+    assert found[gpu.LINK]["found"].startswith("PCIe ")
+    assert found[host.PAGE_LOCKED]["level"] != "missing"
+    assert "without a GPU" not in found[host.PAGE_LOCKED]["found"]
