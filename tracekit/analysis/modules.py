@@ -15,7 +15,8 @@ from tracekit.model.text import codes_and_texts
 
 def module_rows(timeline: Timeline, activity: Activity, transfers: Sequence[TransferRow]) -> list[ModuleRow]:
     """One row a module whose weights were brought to the device, by exposed time; `transfers` have its onloads."""
-    copies = timeline.copies.iloc[weight_onloads(timeline.copies)]
+    copies = timeline.copies[["fqn", "size_bytes", "start_ns", "end_ns", "device_start_ns", "device_end_ns"]]
+    copies = copies.iloc[weight_onloads(timeline.copies)]
     fqn, names = codes_and_texts(copies["fqn"])
     bytes_moved, exposed = np.zeros(len(names), np.int64), np.zeros(len(names), np.int64)
     np.add.at(bytes_moved, fqn, copies["size_bytes"].to_numpy())

@@ -293,9 +293,10 @@ def _streams(case: Case) -> bool:
 
 
 def _onloads(case: Case) -> pd.DataFrame:
-    """The warm steps' weight copies to the device."""
+    """When the warm steps' weight copies to the device went on."""
     copies = case.timeline.copies
-    return copies[copies["is_weight"] & (copies["direction"] == Direction.H2D) & (copies["step_index"] > 0)]
+    chosen = copies["is_weight"] & (copies["direction"] == Direction.H2D) & (copies["step_index"] > 0)
+    return copies.loc[chosen, ["start_ns", "end_ns"]]
 
 
 def _in_loop(case: Case, fqn: str) -> bool:

@@ -16,6 +16,12 @@ from tracekit.model.text import row_numbers
 _SMALL = 64 * 1024
 """Copies below this take what the call takes."""
 
+_COLUMNS = [
+    "fqn", "parameter", "host_memory", "size_bytes", "run_index", "step_index", "first", "paged", "non_blocking",
+    "start_ns", "end_ns", "device_start_ns", "device_end_ns", "duration_ns",
+]  # fmt: skip
+"""What is looked at: copying all columns of millions of copies takes longer than all that is done with them."""
+
 Name = tuple[str, str]
 """FQN and parameter."""
 
@@ -41,7 +47,7 @@ class CopyEvidence:
         """The evidence of a timeline's weight copies to the device."""
         copies, evidence = timeline.copies, cls()
         rows = is_onload(copies)
-        copies = copies.iloc[rows]
+        copies = copies[_COLUMNS].iloc[rows]
         call, transfer = weight_copy_times(copies, activity)
         allocation = called(timeline.run.runtime_calls, *ALLOCATING).within(
             copies["start_ns"].to_numpy(), copies["end_ns"].to_numpy()

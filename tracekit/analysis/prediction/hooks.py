@@ -39,7 +39,8 @@ class HookCosts:
     def of(cls, timeline: Timeline, activity: Activity) -> HookCosts:
         """The costs of a timeline's onload and offload spans."""
         costs = cls()
-        onloads, offloads = (_Pieces.of(timeline, activity, kind) for kind in (SpanKind.ONLOAD, SpanKind.OFFLOAD))
+        beside = _Beside.of(timeline, activity)
+        onloads, offloads = (_Pieces.of(timeline, beside, kind) for kind in (SpanKind.ONLOAD, SpanKind.OFFLOAD))
         costs.onload, costs.offload = onloads.warm_means(onloads.rest_ns), offloads.warm_means(offloads.rest_ns)
         clearing, clearing_after = onloads.warm_means(onloads.clearing_ns), offloads.warm_means(offloads.clearing_ns)
         costs.clearing = {
@@ -58,6 +59,40 @@ class HookCosts:
 
 
 @dataclass(frozen=True)
+class _Beside:
+    """When something else than a hook's own work went on inside it."""
+
+    away: Coverage
+    """Copies, clearing of the cache, tracekit's own work, and waiting: what the hooks wait for is the schedule's."""
+    kernels: Coverage
+    clearing_or_kernels: Coverage
+    probes: pd.Series[int]
+    """What tracekit's own probes of host memory took by the span that they were in; they are beside its copies."""
+
+    @classmethod
+    def of(cls, timeline: Timeline, activity: Activity) -> _Beside:
+        copies = timeline.copies
+        copying = Coverage.of(copies["start_ns"].to_numpy(), copies["end_ns"].to_numpy())
+        clearing, own, waiting = (
+            _spans(timeline, kind) for kind in (SpanKind.EMPTY_CACHE, SpanKind.TRACEKIT, SpanKind.SYNCHRONIZE)
+        )
+        waiting |= called(timeline.run.runtime_calls, "Synchronize")
+        samples = timeline.run.host_samples
+        probes = samples.loc[samples["probe_ns"] > 0, ["copy_id", "probe_ns"]]
+        probed = probes.merge(copies[["copy_id", "span_id"]], on="copy_id")
+        return cls(
+            copying | clearing | own | waiting,
+            activity.kernels,
+            clearing | activity.kernels,
+            probed.groupby("span_id")["probe_ns"].sum(),
+        )
+
+    def probing_ns(self, span_ids: pd.Series[int]) -> Times:
+        """How long probes took in each of these spans."""
+        return np.asarray(self.probes.reindex(span_ids, fill_value=0), np.int64)
+
+
+@dataclass(frozen=True)
 class _Pieces:
     """Each span's host time without copies, and its share of cache clearing; both 0 at least."""
 
@@ -68,21 +103,15 @@ class _Pieces:
     clearing_ns: Times
 
     @classmethod
-    def of(cls, timeline: Timeline, activity: Activity, kind: SpanKind) -> _Pieces:
+    def of(cls, timeline: Timeline, beside: _Beside, kind: SpanKind) -> _Pieces:
         """The pieces of the spans of one kind."""
         rows = timeline.spans.loc[
             timeline.spans["kind"] == kind, ["span_id", "fqn", "step_index", "start_ns", "end_ns"]
         ]
         start, end = rows["start_ns"].to_numpy(), rows["end_ns"].to_numpy()
-        copies = timeline.copies
-        copying = Coverage.of(copies["start_ns"].to_numpy(), copies["end_ns"].to_numpy())
-        clearing = _spans(timeline, SpanKind.EMPTY_CACHE)
-        own = _spans(timeline, SpanKind.TRACEKIT)
-        # What the hooks wait for is the schedule's, not theirs.
-        waiting = called(timeline.run.runtime_calls, "Synchronize") | _spans(timeline, SpanKind.SYNCHRONIZE)
-        away = (copying | clearing | own | waiting).within(start, end) + _probing(timeline, rows)
+        away = beside.away.within(start, end) + beside.probing_ns(rows["span_id"])
         # Giving memory back waits for the kernels that may use it: that wait is the schedule's, not the call's.
-        cleared = clearing.within(start, end) - _both(clearing, activity.kernels, start, end)
+        cleared = beside.clearing_or_kernels.within(start, end) - beside.kernels.within(start, end)
         module, names = codes_and_texts(rows["fqn"])
         is_warm = (rows["step_index"] > 0).to_numpy()
         return cls(module, names, is_warm, np.maximum(end - start - away, 0), np.maximum(cleared, 0))
@@ -96,22 +125,8 @@ class _Pieces:
         return {self.names[code]: float(total[code] / number[code]) for code in np.flatnonzero(number)}
 
 
-def _probing(timeline: Timeline, spans: pd.DataFrame) -> Times:
-    """What tracekit's own probes of host memory took inside each span, beside its copies."""
-    samples, copies = timeline.run.host_samples, timeline.copies
-    took = pd.Series(samples["probe_ns"].to_numpy(), samples["copy_id"].to_numpy()).clip(lower=0)
-    of_copy = took.groupby(level=0).sum().reindex(copies["copy_id"]).fillna(0).to_numpy()
-    of_span = pd.Series(of_copy).groupby(copies["span_id"].to_numpy()).sum()
-    return np.asarray(of_span.reindex(spans["span_id"]).fillna(0).to_numpy(), np.int64)
-
-
 def _spans(timeline: Timeline, kind: SpanKind) -> Coverage:
     return Coverage.of_rows(timeline.spans, (timeline.spans["kind"] == kind).to_numpy())
-
-
-def _both(one: Coverage, other: Coverage, start: Times, end: Times) -> Times:
-    """Time in both, inside each window."""
-    return np.asarray(one.within(start, end) + other.within(start, end) - (one | other).within(start, end))
 
 
 def _copies_an_onload(timeline: Timeline) -> dict[str, int]:

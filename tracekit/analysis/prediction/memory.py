@@ -33,7 +33,8 @@ class Activations:
     def of(cls, timeline: Timeline) -> Activations | None:
         """The activations of a timeline's runs; None where device memory was not recorded."""
         counters = timeline.run.counters
-        allocated = counters[counters["series"] == "device_allocated_bytes"].sort_values("t_ns", kind="stable")
+        allocated = counters.loc[counters["series"] == "device_allocated_bytes", ["t_ns", "value"]]
+        allocated = allocated.sort_values("t_ns", kind="stable")
         peaks = {
             name: counters.loc[counters["series"] == f"device_peak_{name}_bytes", "value"].max()
             for name in ("allocated", "reserved")
@@ -76,7 +77,7 @@ def _weights_held(timeline: Timeline) -> tuple[Times, Times]:
     one that no onload span brought stays.
     """
     spans, copies = timeline.spans, timeline.copies
-    copies = copies.iloc[is_onload(copies)]
+    copies = copies[["start_ns", "size_bytes", "span_id"]].iloc[is_onload(copies)]
     came = copies["start_ns"].to_numpy()
     size = -(-copies["size_bytes"].to_numpy() // _BLOCK) * _BLOCK
     codes, texts = codes_and_texts(spans["fqn"])

@@ -8,6 +8,7 @@ import pandas as pd
 from tracekit.model import Direction, Timeline
 from tracekit.model.report import MAX_POINTS, CopyGroup, CopyState
 
+_STATES = list(CopyState)
 _SIZES = 16
 """Size classes of a state: where there are more different sizes, neighbours are taken together."""
 _FINEST = 0.01
@@ -20,14 +21,16 @@ def copy_groups(timeline: Timeline) -> list[CopyGroup]:
     chosen = copies["is_weight"] & (copies["direction"] == Direction.H2D) & (copies["duration_ns"] > 0)
     chosen &= copies["size_bytes"] > 0
     own = copies.loc[chosen, ["size_bytes", "duration_ns", "first", "paged", "host_memory"]]
-    state = np.select([own["paged"], own["first"]], [CopyState.PAGED, CopyState.FIRST], CopyState.WARM)
-    own = own.assign(state=state, host_memory=own["host_memory"].astype(str), size_class=_classes(own["size_bytes"]))
+    paged, first, warm = (_STATES.index(state) for state in (CopyState.PAGED, CopyState.FIRST, CopyState.WARM))
+    own = own.assign(
+        state=np.where(own["paged"], paged, np.where(own["first"], first, warm)),
+        size_class=_classes(own["size_bytes"]),
+    )
     groups: list[CopyGroup] = []
-    for (_, memory), series in own.groupby(["state", "host_memory"]):
+    for (_, memory), series in own.groupby(["state", "host_memory"], observed=True):
         each = max(1, MAX_POINTS // series["size_class"].nunique())
         groups += [_group(part, str(memory), each) for _, part in series.groupby("size_class")]
-    order = list(CopyState)
-    return sorted(groups, key=lambda group: (order.index(group.state), group.host_memory, group.size_bytes))
+    return sorted(groups, key=lambda group: (_STATES.index(group.state), group.host_memory, group.size_bytes))
 
 
 def _classes(sizes: pd.Series[int]) -> pd.Series[int]:
@@ -42,7 +45,7 @@ def _classes(sizes: pd.Series[int]) -> pd.Series[int]:
 def _group(copies: pd.DataFrame, memory: str, max_points: int) -> CopyGroup:
     low, median, high = (round(value) for value in copies["duration_ns"].quantile([0.25, 0.5, 0.75]))
     return CopyGroup(
-        state=CopyState(copies["state"].iloc[0]),
+        state=_STATES[copies["state"].iloc[0]],
         host_memory=memory,
         size_bytes=round(copies["size_bytes"].median()),
         copies=len(copies),

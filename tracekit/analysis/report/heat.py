@@ -11,6 +11,7 @@ import pandas as pd
 from tracekit.analysis.intervals import Times
 from tracekit.model import NONE, Direction, SpanKind, Timeline
 from tracekit.model.report import MAX_HEAT_COLUMNS, HeatMap, Matrix
+from tracekit.model.text import codes_and_texts, row_numbers, says
 
 Values = npt.NDArray[np.float64]
 
@@ -24,20 +25,31 @@ class _Grid:
     row_count: int
     column_count: int
 
-    def place(self, frame: pd.DataFrame) -> tuple[Times, Times, npt.NDArray[np.bool_]]:
-        """Each row's place in the matrices, and which rows have one."""
-        row = np.asarray(frame["fqn"].astype(object).map(self.rows).fillna(NONE), np.int64)
-        step = pd.MultiIndex.from_frame(frame[["run_index", "step_index"]])
-        column = np.asarray(self.steps.reindex(step).fillna(NONE), np.int64)
-        known: npt.NDArray[np.bool_] = (row != NONE) & (column != NONE)
-        return row, column, known
+    def place(self, frame: pd.DataFrame) -> _Places:
+        """Where the frame's rows go."""
+        codes, names = codes_and_texts(frame["fqn"])
+        row = self.rows.reindex(names, fill_value=NONE).to_numpy()[codes]
+        number = row_numbers(frame[["run_index", "step_index"]])
+        _, at = np.unique(number, return_index=True)
+        steps = pd.MultiIndex.from_frame(frame[["run_index", "step_index"]].iloc[at])
+        column = self.steps.reindex(steps, fill_value=NONE).to_numpy()[number]
+        known = np.flatnonzero((row != NONE) & (column != NONE))
+        return _Places(known, row[known] * self.column_count + column[known], (self.row_count, self.column_count))
 
-    def sums(self, frame: pd.DataFrame, values: Values) -> Values:
-        """The values summed where they belong."""
-        row, column, known = self.place(frame)
-        total = np.zeros((self.row_count, self.column_count))
-        np.add.at(total, (row[known], column[known]), values[known])
-        return total
+
+@dataclass(frozen=True)
+class _Places:
+    """Rows of a frame that have a place in the matrices, and their cells' numbers there."""
+
+    known: Times
+    cell: Times
+    shape: tuple[int, int]
+
+    def sums(self, values: Values) -> Values:
+        """The values of all the frame's rows summed where they belong."""
+        total = np.zeros(self.shape[0] * self.shape[1])
+        np.add.at(total, self.cell, values[self.known])
+        return total.reshape(self.shape)
 
 
 def heat_map(timeline: Timeline, max_rows: int) -> HeatMap | None:
@@ -50,12 +62,13 @@ def heat_map(timeline: Timeline, max_rows: int) -> HeatMap | None:
     grid, rows_each, columns_each = _grid(timeline, modules, max_rows)
     duration = copies["duration_ns"].to_numpy(float)
     size = copies["size_bytes"].to_numpy(float)
-    copy_ns, copied = grid.sums(copies, duration), grid.sums(copies, size)
+    of_copies, of_forwards = grid.place(copies), grid.place(forwards)
+    copy_ns, copied = of_copies.sums(duration), of_copies.sums(size)
     resident = copies["resident_before"].to_numpy(float)
     probed = ~np.isnan(resident)
-    probed_bytes = grid.sums(copies, np.where(probed, size, 0))
-    resident_bytes = grid.sums(copies, np.where(probed, resident * size, 0))
-    compute_ns = grid.sums(forwards, forwards["device_ns"].to_numpy(float))
+    probed_bytes = of_copies.sums(np.where(probed, size, 0.0))
+    resident_bytes = of_copies.sums(np.where(probed, resident * size, 0.0))
+    compute_ns = of_forwards.sums(forwards["device_ns"].to_numpy(float))
     steps_in = np.bincount(grid.steps.to_numpy(), minlength=grid.column_count)
     with np.errstate(invalid="ignore", divide="ignore"):
         return HeatMap(
@@ -83,16 +96,16 @@ def _step_copies(timeline: Timeline) -> pd.DataFrame:
 def _step_forwards(timeline: Timeline) -> pd.DataFrame:
     """Forwards in steps of modules that hold weights of their own, so that no kernel counts for a parent, too."""
     spans = timeline.spans
-    holders = pd.Index(timeline.run.parameters["fqn"].astype(object).unique())
+    holders = set(timeline.run.parameters["fqn"].cat.categories)
     chosen = (spans["kind"] == SpanKind.FORWARD) & (spans["step_index"] != NONE) & (spans["device_ns"] > 0)
-    own = spans.loc[chosen, ["fqn", "run_index", "step_index", "start_ns", "device_ns"]]
-    return own[own["fqn"].astype(object).isin(holders)]
+    chosen &= says(spans["fqn"], holders.__contains__)
+    return spans.loc[chosen, ["fqn", "run_index", "step_index", "start_ns", "device_ns"]]
 
 
 def _in_order(copies: pd.DataFrame, forwards: pd.DataFrame) -> list[str]:
     """The modules by when they first ran; those of which no forward was seen by their first copy."""
-    ran = forwards.groupby(forwards["fqn"].astype(object))["start_ns"].min()
-    copied = copies.groupby(copies["fqn"].astype(object))["start_ns"].min()
+    ran, copied = (rows.groupby("fqn", observed=True)["start_ns"].min() for rows in (forwards, copies))
+    ran, copied = (starts.set_axis(starts.index.astype(object)) for starts in (ran, copied))
     return [str(fqn) for fqn in ran.combine_first(copied).sort_values(kind="stable").index]
 
 
