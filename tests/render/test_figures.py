@@ -54,7 +54,8 @@ def test_plotly_knows_every_name(report: Report) -> None:
 
     figures = run_figures(report.runs[0]) | comparison_figures(report)
     heats = ["heat-copy", "heat-rate", "heat-resident", "heat-compute"]
-    assert list(figures) == ["waterfall", "steps", *heats, "bandwidth", "memory", "totals"]
+    stays = ["residency-run", "residency-first", "residency-warm"]
+    assert list(figures) == ["waterfall", "steps", *heats, *stays, "bandwidth", "memory", "totals"]
     for theme in ("light", "dark"):
         for figure in figures.values():
             drawn = go.Figure(resolved(figure, theme))
@@ -98,6 +99,23 @@ def test_a_heat_maps_bytes_are_its_values(report: Report) -> None:
     shown = np.frombuffer(base64.b64decode(z["bdata"]), "<f4")
     assert np.allclose(shown, stored / 1_000_000, rtol=1e-3)
     assert z["shape"] == f"{len(heat.modules)}, 4"
+
+
+def test_residency_shows_shares_and_what_all_weights_hold(report: Report) -> None:
+    residency = report.runs[0].residency
+    assert residency is not None
+    figures = run_figures(report.runs[0])
+    for window in residency.windows:
+        cells, level = resolved(figures[f"residency-{window.key}"])["data"]
+        share = np.frombuffer(window.share.values, "<f4").reshape(window.share.rows, window.share.columns)
+        there = share.any(axis=1)
+        shown = np.frombuffer(base64.b64decode(cells["z"]["bdata"]), "<f4").reshape(-1, len(cells["x"]))
+        assert cells["y"] == [name for name, is_there in zip(residency.modules, there, strict=True) if is_there]
+        assert np.allclose(shown, 100 * share[there], rtol=1e-3)
+        assert [round(mib * 2**20) for mib in level["y"][:-1]] == window.weight_bytes
+        assert level["x"][0] < cells["x"][0] < level["x"][1]
+    # The built run holds the device's 85 GB far out of sight.
+    assert figures["residency-run"]["layout"]["annotations"][0]["text"].endswith("of the device")
 
 
 def test_bandwidth_shows_the_ceilings_that_were_measured(report: Report) -> None:

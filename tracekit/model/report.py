@@ -83,6 +83,41 @@ class HeatMap(msgspec.Struct, kw_only=True):
     compute: Matrix | None
 
 
+class ResidencyWindow(msgspec.Struct, kw_only=True):
+    """What was on the device in a stretch of the timeline, divided into slices of one length.
+
+    `share` has a row for each of the view's modules and a column for each slice: the share of the module's bytes that
+    was there, averaged over the slice, 0 to 1. `weight_bytes` is the most that all of them held at once in each slice.
+    `marks_ns` are the ends of steps in it.
+    """
+
+    key: str
+    title: str
+    start_ns: int
+    end_ns: int
+    share: Matrix
+    weight_bytes: list[int]
+    marks_ns: list[int]
+
+
+class Residency(msgspec.Struct, kw_only=True):
+    """Which modules' weights were on the device when. `finding` says it in a sentence.
+
+    A row is a block, or `blocks_a_row` neighbours where there are too many, in the order in which they run; of each its
+    bytes, and how long a byte that came stayed on average in the first window. `limit_bytes` is the cap where `is_cap`,
+    else the device's total (None: not known).
+    """
+
+    finding: str
+    modules: list[str]
+    sizes_bytes: list[int]
+    stay_ns: list[int]
+    blocks_a_row: int
+    windows: list[ResidencyWindow]
+    limit_bytes: int | None
+    is_cap: bool
+
+
 class CopyGroup(msgspec.Struct, kw_only=True):
     """Weight copies to the device of about one size, in one state, from one kind of host memory.
 
@@ -197,6 +232,7 @@ class RunReport(msgspec.Struct, kw_only=True):
     first: StepParts | None
     warm: StepParts | None
     heat: HeatMap | None
+    residency: Residency | None
     copies: list[CopyGroup]
     memory: MemoryTrack | None
     total: TotalLine | None

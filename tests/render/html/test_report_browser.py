@@ -16,7 +16,7 @@ from perfetto.browser import chromium
 from playwright.sync_api import Page
 
 from tracekit.model.report import Report
-from tracekit.units import DurationUnit
+from tracekit.units import DurationUnit, format_share
 
 pytestmark = [
     pytest.mark.browser,
@@ -71,7 +71,7 @@ def test_it_is_accessible_fits_and_asks_for_nothing(page_file: Path, width: int,
 def test_every_chart_is_drawn_and_has_a_table(page: Page, report: Report) -> None:
     plots = page.locator(".plot")
     names = plots.evaluate_all("plots => plots.map(plot => plot.dataset.figure)")
-    assert names == ["waterfall", "steps", "heat-copy", "bandwidth", "memory", "totals"]
+    assert names == ["waterfall", "steps", "heat-copy", "residency-run", "bandwidth", "memory", "totals"]
     for index in range(len(names)):
         plot = plots.nth(index)
         assert plot.locator("svg.main-svg").count() > 0
@@ -131,6 +131,24 @@ def test_the_heat_maps_table_holds_what_is_drawn(page: Page, report: Report) -> 
         assert [row[0] for row in rows] == heat.modules
     assert page.locator("#heat caption").text_content() == "GB/s, by module and step"
     assert page.locator("#heat [aria-pressed=true]").text_content() == "GB/s"
+
+
+def test_the_residency_charts_show_their_tables_numbers(page: Page) -> None:
+    rows = table_rows(page, "#residency")
+    header = page.locator("#residency thead th").all_text_contents()
+    views = page.locator("#residency [data-view]").all_text_contents()
+    assert [name.lower() for name in header[2:-1]] == [name.lower() for name in views]
+    for column, name in enumerate(views, start=2):
+        page.get_by_role("button", name=name, exact=True).click()
+        drawn = page.evaluate("""() => {
+            const [cells, level] = document.querySelector("#residency .plot")._fullData;
+            const means = [...cells.z].map(row => [...row].reduce((sum, share) => sum + share, 0) / row.length);
+            return {means: Object.fromEntries(cells.y.map((name, row) => [name, means[row]])), level: level.y};
+        }""")
+        assert rows[0][column] == f"{max(drawn['level']):.3g} MiB"
+        for row in rows[1:]:
+            share = drawn["means"].get(row[0], 0) / 100
+            assert row[column] in {format_share(share * (1 + error)) for error in (-1e-3, 0, 1e-3)}, row[0]
 
 
 def test_the_table_sorts_filters_and_downloads(page: Page, report: Report, tmp_path: Path) -> None:

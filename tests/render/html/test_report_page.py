@@ -202,7 +202,7 @@ def test_a_section_without_data_says_what_to_run() -> None:
     assert "It takes two steps or more. To get it: <code>tracekit profile TARGET --steps 4</code>" in page
     assert "Device memory was not sampled." in page
     drawn = {attributes["data-figure"] for _, attributes in Tags(page).tags if "data-figure" in attributes}
-    assert drawn == {"steps", "heat-copy", "bandwidth"}
+    assert drawn == {"steps", "heat-copy", "residency-run", "bandwidth"}
 
 
 def test_findings_lead_with_what_they_save() -> None:

@@ -14,6 +14,7 @@ from tracekit.analysis.report.limits import not_worth, slower
 from tracekit.analysis.report.memory import memory_track
 from tracekit.analysis.report.moments import module_moments
 from tracekit.analysis.report.parts import find_step, step_parts
+from tracekit.analysis.report.residency import device_residency
 from tracekit.analysis.report.titles import titles
 from tracekit.analysis.report.totals import break_even, predicted_lines, total_line
 from tracekit.model import Manifest, Summary, Timeline
@@ -60,6 +61,7 @@ def _run_report(timeline: Timeline, summary: Summary, plan: OffloadPlan | None, 
         first=first,
         warm=warm,
         heat=heat,
+        residency=device_residency(timeline, first, warm),
         copies=copies,
         memory=memory,
         total=total_line(name, summary),

@@ -8,11 +8,15 @@ from tracekit.render.figures.causes import steps_figure, waterfall_figure
 from tracekit.render.figures.common import Figure
 from tracekit.render.figures.heat import heat_figures
 from tracekit.render.figures.memory import memory_figure
+from tracekit.render.figures.residency import residency_figures
 from tracekit.render.figures.totals import totals_figure
 
 
 def run_figures(run: RunReport) -> dict[str, Figure]:
-    """``waterfall``, ``steps``, ``heat-<quantity>``, ``bandwidth`` and ``memory``, as far as the run has data."""
+    """``waterfall``, ``steps``, ``heat-<quantity>``, ``residency-<window>``, ``bandwidth``, ``memory``.
+
+    As far as the run has data.
+    """
     figures: dict[str, Figure] = {}
     if run.first is not None and run.warm is not None:
         figures["waterfall"] = waterfall_figure(run.first, run.warm)
@@ -20,6 +24,8 @@ def run_figures(run: RunReport) -> dict[str, Figure]:
         figures["steps"] = steps_figure([run])
     if run.heat is not None:
         figures |= {f"heat-{name}": figure for name, figure in heat_figures(run.heat).items()}
+    if run.residency is not None:
+        figures |= {f"residency-{key}": figure for key, figure in residency_figures(run.residency).items()}
     if run.copies:
         figures["bandwidth"] = bandwidth_figure(run.copies, run.summary.ceilings)
     if run.memory is not None:

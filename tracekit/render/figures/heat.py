@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tracekit.model.report import HeatMap, Matrix
-from tracekit.render.figures.common import Figure, figure, plain, plain_all
+from tracekit.render.figures.common import Figure, figure, matrix_values, plain, plain_all, typed
 from tracekit.render.plaintext import shorten_left
 from tracekit.units import DurationUnit
 
@@ -34,23 +33,18 @@ def heat_figures(heat: HeatMap) -> dict[str, Figure]:
     return figures
 
 
-HEAT_NAMES = {"copy": "Copy time", "rate": "GB/s", "resident": "Residency", "compute": "Kernel time"}
-
-
-def _values(matrix: Matrix) -> np.ndarray[Any, np.dtype[np.float32]]:
-    return np.frombuffer(matrix.values, "<f4").reshape(matrix.rows, matrix.columns)
+HEAT_NAMES = {"copy": "Copy time", "rate": "GB/s", "resident": "Host residency", "compute": "Kernel time"}
 
 
 def _largest(matrix: Matrix) -> float:
-    return float(np.nanmax(_values(matrix)))
+    return float(np.nanmax(matrix_values(matrix)))
 
 
 def _figure(heat: HeatMap, matrix: Matrix, title: str, unit: str, scale: float, top: float | None = None) -> Figure:
-    values = _short(_values(matrix) * np.float32(scale))
-    shape = f"{matrix.rows}, {matrix.columns}"
+    values = matrix_values(matrix) * np.float32(scale)
     trace = {
         "type": "heatmap",
-        "z": {"dtype": "f4", "bdata": base64.b64encode(values.tobytes()).decode(), "shape": shape},
+        "z": typed(values),
         "x": heat.steps,
         "zmin": 0,
         "zmax": top if top is not None else float(np.nanmax(values)),
@@ -60,37 +54,41 @@ def _figure(heat: HeatMap, matrix: Matrix, title: str, unit: str, scale: float, 
         "ygap": 1 if matrix.rows <= 80 else 0,
         "hovertemplate": f"%{{y}}<br>step %{{x}}: %{{z:.3~g}} {unit}<extra></extra>",
         "y": plain_all(heat.modules),
-        "colorbar": {
-            "title": {"text": title, "side": "right", "font": {"color": "@muted"}},
-            "thickness": 12,
-            "outlinewidth": 0,
-            "tickfont": {"color": "@muted"},
-        },
+        "colorbar": colour_bar(title),
     }
-    at = _ticks(heat.modules)
     return figure(
         [trace],
         "step",
         "",
         height=min(720, max(260, 100 + 16 * matrix.rows)),
-        margin={"l": 190, "r": 10},
+        margin={"l": 200, "r": 10},
         xaxis={"type": "category", "showgrid": False},
-        yaxis={
-            "type": "category",
-            "autorange": "reversed",
-            "showgrid": False,
-            "tickmode": "array",
-            "tickvals": at,
-            "ticktext": [_short_name(heat.modules[row]) for row in at],
-        },
+        yaxis=module_axis(heat.modules),
     )
 
 
-def _short(values: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """The values with 10 bits of mantissa, a thousandth: what nobody sees does not compress."""
-    bits = np.ascontiguousarray(values, "<f4").view("<u4")
-    kept: np.ndarray[Any, np.dtype[np.float32]] = ((bits + 0x1000) & np.uint32(0xFFFFE000)).view("<f4")
-    return np.where(np.isnan(values), np.float32("nan"), kept).astype("<f4")
+def module_axis(modules: Sequence[str]) -> dict[str, Any]:
+    """The vertical axis of rows of modules, the first at the top; all their names are in the hover text."""
+    at = _ticks(modules)
+    return {
+        "type": "category",
+        "autorange": "reversed",
+        "showgrid": False,
+        "tickmode": "array",
+        "tickvals": at,
+        "ticktext": [_short_name(modules[row]) for row in at],
+    }
+
+
+def colour_bar(title: str, **settings: Any) -> dict[str, Any]:
+    """The key to a heat map's colours."""
+    return {
+        "title": {"text": title, "side": "right", "font": {"color": "@muted"}},
+        "thickness": 12,
+        "outlinewidth": 0,
+        "tickfont": {"color": "@muted"},
+        **settings,
+    }
 
 
 def _ticks(modules: Sequence[str]) -> list[int]:
@@ -109,4 +107,4 @@ def _block(module: str) -> str:
 
 def _short_name(module: str) -> str:
     """A row's name beside the axis."""
-    return plain(shorten_left(_block(module), 26))
+    return plain(shorten_left(_block(module), 28))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tracekit.model.report import MemorySeries, MemoryTrack, StepParts
-from tracekit.render.figures.common import Figure, figure
+from tracekit.render.figures.common import Figure, figure, label, limit_line, step_end
 from tracekit.units import NS_PER_S, MemoryUnit, format_memory
 
 _STYLES = {
@@ -29,15 +29,15 @@ def memory_figure(memory: MemoryTrack, steps: list[StepParts]) -> Figure:
     top = max(highest, limit) if in_sight and limit is not None else highest
     unit = MemoryUnit.fitting(top)
     bounds = [step.end_ns for step in steps if begin <= step.end_ns <= end][:60]
-    shapes: list[dict[str, Any]] = [_step_end((bound - begin) / NS_PER_S) for bound in bounds]
-    annotations = [_label(f"peak {format_memory(memory.peak_bytes)}", unit.value(memory.peak_bytes))]
+    shapes: list[dict[str, Any]] = [step_end((bound - begin) / NS_PER_S) for bound in bounds]
+    annotations = [label(f"peak {format_memory(memory.peak_bytes)}", unit.value(memory.peak_bytes))]
     if limit is not None:
         kind = "cap" if memory.is_cap else "of the device"
         if in_sight:
-            shapes.append(_limit(unit.value(limit)))
-            annotations.append(_label(f"{format_memory(limit)} {kind}", unit.value(limit)))
+            shapes.append(limit_line(unit.value(limit)))
+            annotations.append(label(f"{format_memory(limit)} {kind}", unit.value(limit)))
         else:
-            annotations.append(_label(f"far below the {format_memory(limit)} {kind}", unit.value(top) * 1.09))
+            annotations.append(label(f"far below the {format_memory(limit)} {kind}", unit.value(top) * 1.09))
     return figure(
         [trace for series in memory.series for trace in _lines(series, begin, unit)],
         "seconds since the first sample",
@@ -77,24 +77,3 @@ def _lines(series: MemorySeries, begin_ns: int, unit: MemoryUnit) -> list[dict[s
         "hovertemplate": f"%{{x:.2f}} s: %{{y:.3~g}} {unit.name}<extra>%{{fullData.name}}</extra>",
     }
     return [band, peaks]
-
-
-def _limit(y: float) -> dict[str, Any]:
-    return {
-        "type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y,
-        "line": {"color": "@bound", "width": 1.5, "dash": "longdash"},
-    }  # fmt: skip
-
-
-def _step_end(x: float) -> dict[str, Any]:
-    return {
-        "type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": x, "x1": x,
-        "line": {"color": "@line", "width": 1, "dash": "dot"},
-    }  # fmt: skip
-
-
-def _label(text: str, y: float) -> dict[str, Any]:
-    return {
-        "text": text, "xref": "paper", "x": 1, "xanchor": "right", "y": y, "yanchor": "bottom",
-        "showarrow": False, "font": {"color": "@ink", "size": 12},
-    }  # fmt: skip

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from tracekit.model import Measure, Summary
 from tracekit.model.finding import Basis
 from tracekit.model.plan import VerifiedRow
-from tracekit.model.report import CopyGroup, MemoryTrack, RunReport, StepParts, TotalLine
+from tracekit.model.report import CopyGroup, MemoryTrack, Residency, RunReport, StepParts, TotalLine
 from tracekit.render.figures.bandwidth import series_name
 from tracekit.render.figures.causes import MAX_BARS, changes, part_names, part_texts, shown_steps, signed
+from tracekit.render.figures.common import matrix_values
 from tracekit.render.html.blocks import Table
 from tracekit.render.plan import amount
-from tracekit.units import DurationUnit, format_bytes, format_duration, format_memory, format_rate
+from tracekit.units import DurationUnit, format_bytes, format_duration, format_memory, format_rate, format_share
 
 _STEP_COUNTS = (1, 4, 10, 28, 50)
 
@@ -61,6 +62,22 @@ def steps_table(runs: Sequence[RunReport]) -> Table:
     note = f"{left_out:,} steps between the first and the last {MAX_BARS // 2} are left out." if left_out else ""
     header = [*(["run"] if several else []), "step", f"wall, {unit.name}", *names]
     return Table("Each step's wall time by part", header, rows, texts=2 if several else 1, note=note)
+
+
+def residency_table(residency: Residency) -> Table:
+    """Of each block how much of the time its bytes were on the device, and above all what all of them held at most."""
+    windows = residency.windows
+    shares = [matrix_values(window.share).mean(axis=1) for window in windows]
+    most = [format_memory(max(window.weight_bytes)) for window in windows]
+    rows = [["all weights, most at once", format_memory(sum(residency.sizes_bytes)), *most, ""]]
+    for row, (name, size, stay) in enumerate(
+        zip(residency.modules, residency.sizes_bytes, residency.stay_ns, strict=True)
+    ):
+        times = [format_share(float(share[row])) for share in shares]
+        rows.append([name, format_memory(size), *times, format_duration(stay)])
+    header = ["block", "weights", *(window.title for window in windows), "mean stay"]
+    note = "Per cent are of the time, averaged over the block's bytes."
+    return Table("Weights on the device by block", header, rows, note=note)
 
 
 def bandwidth_table(groups: Sequence[CopyGroup], summary: Summary) -> Table:

@@ -22,6 +22,7 @@ from tracekit.render.html.tables import (
     bandwidth_table,
     causes_table,
     memory_table,
+    residency_table,
     steps_table,
     total_text,
     totals_table,
@@ -79,6 +80,7 @@ def _sections(several: bool) -> list[tuple[str, str]]:
         ("cold", "Cold start"),
         ("steps", "Steps"),
         ("heat", "Heat map"),
+        ("residency", "Residency"),
         ("bandwidth", "Bandwidth"),
         ("memory", "Memory"),
         ("break-even", "Break-even"),
@@ -144,6 +146,8 @@ def _run_view(run: RunReport, index: int) -> dict[str, Any]:
         "charts": sorted(figures),
         "heights": {name: figure["layout"]["height"] for name, figure in figures.items()},
         "quantities": [name.removeprefix("heat-") for name in figures if name.startswith("heat-")],
+        "residency_views": _residency_views(run, figures),
+        "residency_table": residency_table(run.residency) if run.residency else None,
         "waterfall_table": waterfall_table(run),
         "paging": run.summary.paging,
         "paging_reason": _sentence(run.summary.paging.reason) if run.summary.paging else "",
@@ -156,6 +160,13 @@ def _run_view(run: RunReport, index: int) -> dict[str, Any]:
         "command": command_line(run.manifest),
         "warnings": [visible(text) for text in run.summary.warnings],
     }
+
+
+def _residency_views(run: RunReport, figures: dict[str, Any]) -> dict[str, str]:
+    """The titles of the windows of which there is a chart, by the chart's name."""
+    windows = run.residency.windows if run.residency else []
+    titles = {f"residency-{window.key}": window.title for window in windows}
+    return {name: title[0].upper() + title[1:] for name, title in titles.items() if name in figures}
 
 
 def _sentence(text: str) -> str:

@@ -55,6 +55,9 @@ const figureOf = (plot, data) => {
   return figures[plot.dataset.figure];
 };
 
+// Charts with a row a module.
+const byModule = (plot) => /^(heat|residency)-/.test(plot.dataset.figure);
+
 function fitted(layout, plot) {
   const narrow = plot.clientWidth < 480;
   // On a phone a finger that scrolls the page must not drag the chart.
@@ -63,9 +66,9 @@ function fitted(layout, plot) {
   if (plot.dataset.figure.endsWith("steps")) layout.showlegend = false;
   layout.font.family = getComputedStyle(document.body).fontFamily;
   if (narrow) {
-    layout.xaxis.fixedrange = layout.yaxis.fixedrange = true;
-    if (layout.margin.l > 120) layout.margin.l = plot.dataset.figure.startsWith("heat") ? 96 : 112;
-    if (plot.dataset.figure.startsWith("heat")) {
+    for (const axis of [layout.xaxis, layout.yaxis, layout.yaxis2]) if (axis) axis.fixedrange = true;
+    if (layout.margin.l > 120) layout.margin.l = byModule(plot) ? 96 : 112;
+    if (byModule(plot)) {
       layout.yaxis.ticktext = layout.yaxis.ticktext.map((name) => (name.length > 12 ? `…${name.slice(-11)}` : name));
     }
   }
@@ -82,7 +85,7 @@ function draw(plot, data) {
   const first = !plot.dataset.drawn;
   const drawn = Plotly.react(plot, figure.data, fitted(figure.layout, plot), settings);
   plot.dataset.drawn = plot.dataset.figure;
-  if (first && plot.dataset.figure.startsWith("heat")) plot.on("plotly_click", (event) => found(plot, event.points[0]));
+  if (first && byModule(plot)) plot.on("plotly_click", (event) => found(plot, event.points[0]));
   return drawn;
 }
 
@@ -92,7 +95,7 @@ const painted = () => new Promise((resume) => {
   setTimeout(resume, 100);
 });
 
-/* The heat map's other quantities, and its table. */
+/* Other views of a chart, and the heat map's table. */
 
 function values(z) {
   const bytes = bytesOf(z.bdata);
@@ -119,19 +122,20 @@ function heatTable(details, plot, data) {
   one(".scroll", details).replaceChildren(table);
 }
 
-function switchHeat(data) {
-  for (const button of all("[data-heat]")) {
-    const plot = one(`.plot[data-run="${button.dataset.run}"][data-figure^="heat"]`);
-    const details = one(`.heat-table[data-run="${button.dataset.run}"]`);
+function switchViews(data) {
+  for (const button of all("[data-view]")) {
+    const card = button.closest("section");
+    const plot = one(".plot", card);
     button.addEventListener("click", () => {
-      all("[data-heat]", button.parentElement).forEach((other) => other.setAttribute("aria-pressed", other === button));
-      plot.dataset.figure = button.dataset.heat;
+      all("[data-view]", card).forEach((other) => other.setAttribute("aria-pressed", other === button));
+      plot.dataset.figure = button.dataset.view;
       draw(plot, data);
-      if (details.open) heatTable(details, plot, data);
+      const details = one(".heat-table[open]", card);
+      if (details) heatTable(details, plot, data);
     });
   }
   for (const details of all(".heat-table")) {
-    const plot = one(`.plot[data-run="${details.dataset.run}"][data-figure^="heat"]`);
+    const plot = one(".plot", details.closest("section"));
     details.addEventListener("toggle", () => { if (details.open) heatTable(details, plot, data); });
   }
 }
@@ -282,7 +286,7 @@ async function begin() {
   await painted();
   const redraw = () => all(".plot").forEach((plot) => draw(plot, data));
   followTheme(redraw);
-  switchHeat(data);
+  switchViews(data);
   slide(data);
   all("table.modules").forEach((table) => moduleTable(table, data.runs[table.dataset.run].modules));
   addEventListener("beforeprint", () => { root.dataset.printing = "yes"; redraw(); });
