@@ -13,6 +13,7 @@ from tracekit.analysis.findings.command import MODE_OPTIONS, again
 from tracekit.model import Direction, HostMemory, Measure, SpanKind
 from tracekit.model.finding import Basis, Finding
 from tracekit.model.plan import Configuration, Estimate
+from tracekit.model.text import says
 from tracekit.model.typical import always_pages, warm_steps
 from tracekit.units import format_bytes, format_duration, format_memory, format_rate, format_share
 
@@ -165,10 +166,12 @@ def weights_exceed_ram(case: Case) -> Finding | None:
 
 def component_every_step(case: Case) -> Finding | None:
     """Model offload brings a whole component more than once in the denoising loop."""
+    if case.mode not in ("model", "script"):
+        return None
     spans = case.timeline.spans
-    rows = spans[(spans["kind"] == SpanKind.ONLOAD) & (spans["step_index"] >= 0)]
-    rows = rows[rows["fqn"].astype(str).isin(set(case.timeline.run.manifest.components))]
-    repeated = rows[rows.duplicated("fqn")] if case.mode in ("model", "script") else rows.iloc[:0]
+    rows = spans.loc[(spans["kind"] == SpanKind.ONLOAD) & (spans["step_index"] >= 0), ["fqn", "start_ns", "end_ns"]]
+    rows = rows[says(rows["fqn"], case.timeline.run.manifest.components.__contains__)]
+    repeated = rows[rows.duplicated("fqn")]
     if repeated.empty:
         return None
     names = sorted(set(repeated["fqn"].astype(str)))

@@ -72,7 +72,8 @@ def choose_residents(predictor: Predictor, vram_bytes: int, memory: str = "as-lo
     chosen: list[Candidate] = []
     room = room_bytes = vram_bytes - _needed(predictor, memory, ())
     for _ in range(_PASSES):
-        rest = [candidate for candidate in offered if candidate not in chosen]
+        taken = {candidate.fqn for candidate in chosen}
+        rest = [candidate for candidate in offered if candidate.fqn not in taken]
         added = []
         for candidate in rest:
             if candidate.device_bytes <= room:
