@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ import torch
 import tracekit
 from tracekit.errors import UsageError
 from tracekit.workload.pipeline import load_pipeline
-from tracekit.workload.quiet import import_class, no_loading_bars, no_step_bar
+from tracekit.workload.quiet import errors_only, import_class, no_loading_bars, no_step_bar
 from tracekit.workload.stored import stored_dtypes
 from tracekit.workload.synthetic import cached_folder
 
@@ -187,6 +188,15 @@ def test_bars_that_were_off_stay_off():
         assert not diffusers_logging.is_progress_bar_enabled()
     finally:
         diffusers_logging.enable_progress_bar()
+
+
+def test_what_torchao_logs_is_quiet_for_a_while():
+    loggers = [logging.getLogger(name) for name in ("torchao", "torchao.kernel", "torch.utils._pytree")]
+    before = [(logger.level, logger.isEnabledFor(logging.WARNING)) for logger in loggers]
+    with errors_only():
+        assert not any(logger.isEnabledFor(logging.WARNING) for logger in loggers)
+        assert all(logger.isEnabledFor(logging.ERROR) for logger in loggers)
+    assert [(logger.level, logger.isEnabledFor(logging.WARNING)) for logger in loggers] == before
 
 
 def test_import_class_knows_what_is_not_there():

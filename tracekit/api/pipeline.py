@@ -40,6 +40,9 @@ def profile_pipeline(
         UsageError: something asked for cannot be; no folder is left behind.
         MissingError: there is no such device, or no compiler for the emulated one.
     """
+    from tracekit.workload.quiet import import_libraries, no_step_bar
+
+    import_libraries()
     from tracekit.device.choice import prepare_device, resolve_device
     from tracekit.offload.apply import apply_offload
     from tracekit.offload.fits import check_fits
@@ -47,7 +50,6 @@ def profile_pipeline(
     from tracekit.workload.call import build_call
     from tracekit.workload.classes import import_classes
     from tracekit.workload.pipeline import find_folder, load_pipeline
-    from tracekit.workload.quiet import no_step_bar
     from tracekit.workload.rehearsal import rehearse
 
     conditions = conditions or Conditions()

@@ -37,10 +37,12 @@ def serve() -> None:
 
 def preload(folder: Path) -> None:
     """Import what profiling the pipeline in `folder` will import."""
+    from tracekit.workload.classes import import_classes
+    from tracekit.workload.quiet import import_libraries
+
+    import_libraries()
     for name in _PRELOADED:
         importlib.import_module(name)
-    from tracekit.workload.classes import import_classes
-
     import_classes(folder)
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
+
+_TOLD_BY_TORCHAO = ("torchao", "torch.utils._pytree")
+"""Loggers that speak while torchao 0.18 is imported: of its kernels for other GPUs, and of how it uses torch."""
 
 
 @contextlib.contextmanager
@@ -48,7 +52,7 @@ def no_step_bar(pipeline: DiffusionPipeline) -> Iterator[None]:
 
 @contextlib.contextmanager
 def errors_only() -> Iterator[None]:
-    """Nothing below an error is logged by diffusers and transformers."""
+    """Nothing below an error is logged by diffusers and transformers, nor by the torchao that they import."""
     import diffusers.utils.logging as diffusers_logging
     import transformers.utils.logging as transformers_logging
 
@@ -56,13 +60,24 @@ def errors_only() -> Iterator[None]:
         for library in (diffusers_logging, transformers_logging):
             restore.callback(library.set_verbosity, library.get_verbosity())
             library.set_verbosity_error()
+        for name in _TOLD_BY_TORCHAO:
+            logger = logging.getLogger(name)
+            restore.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.ERROR)
         yield
+
+
+def import_libraries() -> None:
+    """Import what offloading and loading a pipeline need, quietly; a script of the user's imports them itself."""
+    with errors_only():
+        importlib.import_module("diffusers.hooks")
 
 
 def import_class(name: str) -> Any:
     """The class ``library.Class`` of diffusers or transformers, or None if this release has no such class.
 
-    Quietly: importing a pipeline makes transformers warn that torchvision is not there, which no pipeline here needs.
+    Quietly: importing a pipeline makes transformers warn that torchvision is not there, which no pipeline here needs,
+    and torchao, where it is installed, of kernels that this machine does not have.
     """
     library, _, class_name = name.partition(".")
     with errors_only():
