@@ -15,7 +15,7 @@ and their code are the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -53,10 +53,18 @@ class CauseFinder:
         self._known = run.manifest.activity in DEVICE_RECORDS
         self._record = np.sort(ops["start_ns"].to_numpy())
         self._copies = _ExclusiveCopies.of(timeline.copies, costs, self._kernels)
-        self._host = host_time(run)
+        self._busy = self._kernels | self._copies.coverage
+        self._covered = list(self._growing(host_time(run)))
         self._link_rule = _RULES[Cause.LINK] if pinned_ceiling else _NO_CEILING
         if run.manifest.device.kind == "emulated":
             self._link_rule = _EMULATED
+
+    def _growing(self, host: Iterable[tuple[Cause, Coverage]]) -> Iterator[tuple[Cause, Coverage]]:
+        """With each cause, what it and everything before it cover."""
+        covered = self._busy
+        for cause, coverage in host:
+            covered = covered | coverage
+            yield cause, covered
 
     def step_rows(self) -> list[CauseRow]:
         """The causes of every step of which the device's record is there."""
@@ -93,10 +101,8 @@ class CauseFinder:
         """
         columns: dict[str, Times] = {Cause.COMPUTE: self._kernels.within(starts, ends)}
         columns |= self._copies.within(starts, ends)
-        covered = self._kernels | self._copies.coverage
-        before = covered.within(starts, ends)
-        for cause, coverage in self._host:
-            covered = covered | coverage
+        before = self._busy.within(starts, ends)
+        for cause, covered in self._covered:
             until = covered.within(starts, ends)
             columns[cause], before = until - before, until
         columns[Cause.UNATTRIBUTED] = np.maximum(ends - starts, 0) - before

@@ -17,7 +17,7 @@ from tracekit.analysis.launches import Launches, LaunchFinder
 from tracekit.analysis.phases import PHASES, Phases
 from tracekit.analysis.spans import SpanTree
 from tracekit.model import NONE, Direction, HostMemory, RunData
-from tracekit.model.text import codes_and_texts, concat_rows, same_text, text_column, text_of
+from tracekit.model.text import codes_and_texts, concat_rows, same_text, says, text_column, text_of
 
 _NO_MATCH = -1
 
@@ -73,11 +73,13 @@ def match_copies(copies: pd.DataFrame, ops: pd.DataFrame, launches: Launches, er
 
 def _crossing_copies(device_ops: pd.DataFrame) -> pd.DataFrame:
     """The device's copies from and to the host, in order; copies within the device are none of the link's."""
-    codes, names = codes_and_texts(device_ops["name"])
-    is_h2d, is_d2h = (np.array([way in name for name in names], bool)[codes] for way in ("HtoD", "DtoH"))
+    is_h2d = says(device_ops["name"], lambda name: "HtoD" in name)
+    is_d2h = says(device_ops["name"], lambda name: "DtoH" in name)
     rows = np.flatnonzero((device_ops["op"] == "memcpy").to_numpy() & (is_h2d | is_d2h))
     rows = rows[np.argsort(device_ops["start_ns"].to_numpy()[rows], kind="stable")]
-    return device_ops.iloc[rows].assign(is_h2d=is_h2d[rows]).reset_index(drop=True)
+    copies = device_ops.iloc[rows].reset_index(drop=True)
+    copies["is_h2d"] = is_h2d[rows]
+    return copies
 
 
 def _agreeing(found: Times, op_bytes: Times, copy_bytes: Times) -> npt.NDArray[np.bool_]:

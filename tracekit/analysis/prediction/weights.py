@@ -137,5 +137,5 @@ def _streamed_buffers(timeline: Timeline) -> set[tuple[str, str]]:
     copies = timeline.copies
     rows = copies["is_weight"].to_numpy() & (copies["direction"] == Direction.H2D).to_numpy()
     rows &= (copies["phase"] != Phase.SETUP).to_numpy()
-    chosen = copies.iloc[np.flatnonzero(rows)][["fqn", "parameter"]].drop_duplicates()
+    chosen = copies[["fqn", "parameter"]].iloc[np.flatnonzero(rows)].drop_duplicates()
     return {(str(fqn), str(name)) for fqn, name in zip(chosen["fqn"], chosen["parameter"], strict=True)}
