@@ -33,9 +33,7 @@ def _missing_records(timeline: Timeline) -> list[str]:
         if manifest.complete
         else "the device's record was still open when the profile ended"
     )
-    return [
-        f"{missing:,} of {count:,} copies have no device record, so that their host times stand in: {cause}"
-    ]
+    return [f"{missing:,} of {count:,} copies have no device record, so that their host times stand in: {cause}"]
 
 
 def _above_ceiling(timeline: Timeline, ceilings: Ceilings) -> list[str]:
