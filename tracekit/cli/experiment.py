@@ -1,4 +1,4 @@
-"""``tracekit experiment``: change one thing at a time, each arm in a fresh process, and judge the hypotheses."""
+"""``tracekit experiment``: change one thing at a time, each arm in a process of its own, and judge the hypotheses."""
 
 from __future__ import annotations
 
@@ -45,8 +45,9 @@ def command(ctx: click.Context) -> None:
 def paging(ctx: click.Context, /, pipeline: str, **options: Any) -> int:
     """Find out why the first step of PIPELINE is slow: paging, mapping, staging, the allocator or warm-up.
 
-    Arms differ from one another in one factor. Each runs in a fresh process; a block has every arm once, in random
-    order, so that differences are taken within blocks. Interrupted, it can be resumed.
+    Arms differ from one another in one factor. Each runs in a process of its own, forked from one that has imported the
+    libraries and touched no device and no weight. A block has every arm once, in random order, so that differences are
+    taken within blocks. Interrupted, it can be resumed.
     """
     check_mode(ctx, options["mode"])
     # Before any arm: a device that is not there is one line, not a failure of every arm.

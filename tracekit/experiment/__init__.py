@@ -1,4 +1,4 @@
-"""Experiments: arms in fresh processes, paired in blocks, that change one thing at a time.
+"""Experiments: arms in processes of their own, paired in blocks, that change one thing at a time.
 
 In Python: `paging_plan` makes a plan, `run_experiment` runs it in a folder, `summarize_experiment` judges it.
 """

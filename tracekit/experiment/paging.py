@@ -2,7 +2,7 @@
 
 The arms differ in three factors (`Factors`): where the weights' bytes are when the first step begins, whether the
 allocator's cache is cleared, whether kernels and libraries were used before. What a pair differs in is the cause; the
-rest is alike, a fresh process included.
+rest is alike, a process of its own included.
 """
 
 from __future__ import annotations

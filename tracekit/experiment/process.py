@@ -1,4 +1,4 @@
-"""Run one arm in a fresh process, and tell how it ended."""
+"""Run one arm in a process of its own, and tell how it ended."""
 
 from __future__ import annotations
 

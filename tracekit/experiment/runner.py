@@ -33,7 +33,7 @@ def run_experiment(
     on_turn: OnTurn | None = None,
     clock: Callable[[], int] = time.monotonic_ns,
 ) -> Experiment:
-    """Run every turn that is not finished, each in a fresh process; the state is in the folder after each of them.
+    """Run every turn that is not finished, each in a process of its own; its folder has the state after each of them.
 
     An arm that fails is recorded with its reason, and the others go on. Interrupted, it ends the running child, and
     what is finished stays.

@@ -1,7 +1,8 @@
 """Fork arms from a process that has imported the libraries and touched no device and no weight.
 
 Importing torch, diffusers and transformers takes longer than many an arm. What is forked from here is fresh in all that
-arms differ in: no device context, no kernel loaded, no weight mapped, no allocator used.
+arms differ in: no device context, no kernel loaded, no weight mapped, no allocator used. Where a fork cannot work, the
+arm's process is started anew: `tracekit.experiment.process` does that.
 
 The process itself is the program ``tracekit.cli.template``.
 """

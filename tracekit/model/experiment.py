@@ -1,7 +1,7 @@
 """A causal experiment as plain data: what was planned, how each arm ended, and what the pairs of arms say.
 
-An arm is one way to run the pipeline, always in a fresh process. A block has every arm once, so that arms are compared
-with what ran near them in time; arms of one contrast differ in exactly one factor.
+An arm is one way to run the pipeline, always in a process of its own. A block has every arm once, so that arms are
+compared with what ran near them in time; arms of one contrast differ in exactly one factor.
 """
 
 from __future__ import annotations
