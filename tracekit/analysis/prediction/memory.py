@@ -85,19 +85,25 @@ def _weights_held(timeline: Timeline) -> tuple[Times, Times]:
     is_onload_span, is_offload = ((spans["kind"] == kind).to_numpy() for kind in (SpanKind.ONLOAD, SpanKind.OFFLOAD))
     onload = pd.Index(spans["span_id"].to_numpy()[is_onload_span]).get_indexer(copies["span_id"].to_numpy())
     leader = np.where(onload >= 0, np.append(codes[is_onload_span], NONE)[onload], NONE)
-    held = pd.DataFrame({"came": came, "leader": leader, "size": size}).sort_values("came", kind="stable")
-    gone_ns = spans["end_ns"].to_numpy()[is_offload]
-    offloads = pd.DataFrame({"leader": codes[is_offload], "end_ns": gone_ns, "gone": gone_ns}).sort_values("end_ns")
+    dropper, ended = codes[is_offload], spans["end_ns"].to_numpy()[is_offload]
+    gone = _next_end(dropper, ended, leader, came)
     # An offload without a module, at a run's end, is of everything that is still there.
-    everything = offloads[offloads["leader"] == nameless].drop(columns="leader")
-    gone = pd.merge_asof(held, offloads, left_on="came", right_on="end_ns", by="leader", direction="forward")["gone"]
-    at_end = pd.merge_asof(held, everything, left_on="came", right_on="end_ns", direction="forward")["gone"]
-    left = gone.fillna(at_end).where(~held["leader"].isin([NONE, nameless]).to_numpy())
-    known = left.notna().to_numpy()
-    times = np.concatenate([held["came"].to_numpy(), left[known].to_numpy(np.int64)])
-    change = np.concatenate([held["size"].to_numpy(), -held["size"].to_numpy()[known]])
+    at_end = _next_end(dropper, ended, np.full(len(came), nameless), came)
+    gone = np.where((leader == NONE) | (leader == nameless), NONE, np.where(gone == NONE, at_end, gone))
+    known = gone != NONE
+    times, change = np.concatenate([came, gone[known]]), np.concatenate([size, -size[known]])
     order = np.lexsort((-change, times))
     return times[order], np.cumsum(change[order])
+
+
+def _next_end(dropper: Times, ended: Times, leader: Times, came: Times) -> Times:
+    """When the leader's next offload ended from each moment on; `NONE` where there is none."""
+    moments, rank = np.unique(ended, return_inverse=True)
+    # One sorted row of all offloads, leader by leader: ranks stand for times, so that a leader's own stay together.
+    count = len(moments) + 1
+    offloads = np.append(np.sort(dropper * count + rank.reshape(-1)), np.iinfo(np.int64).max)
+    found = offloads[np.searchsorted(offloads, leader * count + np.searchsorted(moments, came))]
+    return np.where(found // count == leader, np.append(moments, NONE)[found % count], NONE)
 
 
 def _at(times: Times, held: Times, moments: Times) -> Times:
