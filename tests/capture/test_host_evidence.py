@@ -99,9 +99,9 @@ def test_eviction_between_steps_shows_again_at_once(recording: Recording, weight
     calls = (None, None, None, lambda: evict(ranges), None)
     _, _, warm, paged, after = steps(recording, weights, *calls)
     assert warm.read_bytes.sum() == 0
-    assert warm.resident_before.isna().all()  # watched, not probed in full
+    assert warm.resident_before.isna().any()  # watched, not probed in full
     assert paged.read_bytes.sum() == pytest.approx(LAYERS * SIZE, rel=0.15)
-    # The first copy was only watched; what it read has every other one probed in full.
+    # At most the first copy was only watched; what it read has every other one probed in full.
     assert paged.read_bytes.iloc[0] > 0
     assert paged.resident_before.iloc[1:].notna().all()
     assert paged.resident_before.iloc[1:].max() < 1 / 2
@@ -130,11 +130,14 @@ def test_a_weight_edited_in_place_cannot_page(recording: Recording, weights: Wei
 
 def test_full_probes_come_back_now_and_then(recording: Recording, weights: Weights) -> None:
     populate(mapped_weights([weights]))
-    first, *later = steps(recording, weights, *[None] * (WARM_INTERVAL + 1))
+    first, *later = steps(recording, weights, *[None] * (2 * WARM_INTERVAL))
     assert first.resident_before.notna().all()
-    assert [len(step) - int(step.resident_before.isna().sum()) for step in later] == [0] * (WARM_INTERVAL - 1) + [
-        LAYERS
-    ]
+    full = pd.concat(later).resident_before
+    assert (full.dropna() == 1).all()
+    # Each weight more than once, not all in the same step, and far from always.
+    assert full.notna().sum() >= LAYERS
+    assert max(step.resident_before.notna().sum() for step in later) < LAYERS
+    assert full.notna().mean() < 1 / 4
 
 
 def test_each_weight_says_whether_it_left_its_file(recording: Recording, weights: Weights) -> None:

@@ -4,9 +4,10 @@ Nothing here touches a page of the weight. Residency is of the weight's own page
 counts what the process had read from disk, getrusage(2) its page faults, both for all its threads, since torch copies
 with several; /proc/pressure/io is the time that the machine stalled on I/O (PSI, "some").
 
-A weight's first copy is probed in full. Once it was seen fully resident, its copies are only watched: the bytes that
-the process read from disk are counted across each, for 6 us, and every so often comes a full probe. A weight that was
-put out of memory shows in these bytes, and from then on every weight is probed in full again until it is seen resident.
+A weight's first copy is probed in full. After that its copies are only watched: the bytes that the process read from
+disk are counted after each, from the count before on, for 6 to 25 us, and every so often comes a full probe, of other
+weights in each step. A weight that was put out of memory shows in these bytes, and from then on every weight is probed
+in full once more.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import math
 import os
 import resource
 import sys
+from itertools import cycle
 from typing import NamedTuple
 
 import torch
@@ -29,7 +31,9 @@ MIN_BYTES = 64 * 1024
 SETTLED_NS = 1_000_000_000
 """Read-ahead that was begun this long ago has ended."""
 WARM_INTERVAL = 16
-"""Once a weight was seen fully resident, only every so many of its copies are probed in full again."""
+"""On average, one in so many of a weight's copies is probed in full, once it was copied."""
+CHAINED_NS = 1_000_000_000
+"""An older count of the bytes read is made again before a watched copy: what was read since need not be the copy's."""
 
 _UNKNOWN = math.nan
 _READ = b"\nread_bytes: "  # in /proc/self/io (proc_pid_io(5))
@@ -61,7 +65,9 @@ class HostProbe:
         self._pressure = _open("/proc/pressure/io", _STALLED)
         self._pack, self._extend = recorder.sink.raw(HOST_SAMPLES)
         self._watched: dict[int, int] = {}  # by address: copies until the next full probe
-        self._last_read = (NONE, 0)  # the bytes read, and when they were last seen to have grown
+        self._waits = cycle(range(0, 2 * WARM_INTERVAL, 2))  # so that full probes spread over steps
+        self._counted = (NONE, 0)  # the bytes read, and when they were counted
+        self._last_growth = 0  # when they were last seen to have grown
 
     def missing(self) -> list[str]:
         """What this system does not tell, a line each."""
@@ -83,21 +89,21 @@ class HostProbe:
         if place.kind not in _PROBED:
             return None
         start = self._recorder.clock()
-        read_bytes = self._read_bytes()
-        if read_bytes != self._last_read[0]:
-            self._last_read = (read_bytes, start)
+        read_bytes, counted_ns = self._counted
         left = self._watched.get(address, 0)
         # Watching needs the bytes read: without them every copy is probed.
         if left and self._io is not None:
             self._watched[address] = left - 1
+            if start - counted_ns > CHAINED_NS:
+                read_bytes = self._count(start)
             resident, faults, stall_us = _UNKNOWN, None, NONE
         else:
+            read_bytes = self._count(start)
             resident = _UNKNOWN
             if place.kind is HostMemory.MMAP:
-                settled = start - self._last_read[1] > SETTLED_NS
+                settled = start - self._last_growth > SETTLED_NS
                 resident = self._residency.share(address, source.nbytes, place.path, place.offset, settled=settled)
-            if resident == 1 or place.kind is HostMemory.ANONYMOUS:
-                self._watched[address] = WARM_INTERVAL - 1
+            self._watched[address] = next(self._waits)
             faults, stall_us = _faults(), self._stall_us()
         took = self._recorder.clock() - start
         self._recorder.add_overhead("host probe", took)
@@ -106,7 +112,7 @@ class HostProbe:
     def after(self, copy_id: int, sample: Sample) -> None:
         """Write what changed across the copy."""
         start = self._recorder.clock()
-        read = _difference(self._read_bytes(), sample.read_bytes)
+        read = _difference(self._count(start), sample.read_bytes)
         major = minor = stall_ns = NONE
         if sample.faults is not None:
             now = _faults()
@@ -127,10 +133,15 @@ class HostProbe:
                 os.close(descriptor)
         self._io = self._pressure = None
 
-    def _read_bytes(self) -> int:
+    def _count(self, now_ns: int) -> int:
+        """The bytes that the process has read from disk until now."""
         if self._io is None:
             return NONE
-        return _number(self._io, _READ)
+        read_bytes = _number(self._io, _READ)
+        if read_bytes != self._counted[0]:
+            self._last_growth = now_ns
+        self._counted = read_bytes, now_ns
+        return read_bytes
 
     def _stall_us(self) -> int:
         if self._pressure is None:
