@@ -14,9 +14,11 @@ MODE_OPTIONS = (
     "--blocks-per-group", "--offload-to-disk", "--stream", "--record-stream", "--low-cpu-mem",
 )  # fmt: skip
 """Options of `tracekit profile` that belong to one mode: another mode starts without them."""
-_FLAGS = ("--stream", "--record-stream", "--low-cpu-mem", "--force")
-_OUTPUT_OPTIONS = ("--output", "--force")
-"""A new run gets a new folder."""
+_FLAGS = ("--stream", "--record-stream", "--low-cpu-mem", "--force", "--no-trace", "--no-report", "--json")
+_OUTPUT_OPTIONS = ("--output", "--force", "--no-trace", "--no-report", "--json")
+"""A new run gets a new folder, and is there to be read."""
+_STATE_OPTIONS = ("--page-cache", "--allocator", "--kernels")
+"""A state set for an experiment's sake is no part of what is advised; some cannot be had with other host memory."""
 
 
 def again(manifest: Manifest, replaced: Sequence[str], options: str) -> str:
@@ -28,7 +30,7 @@ def again(manifest: Manifest, replaced: Sequence[str], options: str) -> str:
     for word in arguments:
         if is_value:
             is_value = False
-        elif word.partition("=")[0] in (*replaced, *_OUTPUT_OPTIONS):
+        elif word.partition("=")[0] in (*replaced, *_OUTPUT_OPTIONS, *_STATE_OPTIONS):
             is_value = word not in _FLAGS and "=" not in word
         else:
             kept.append(word)
