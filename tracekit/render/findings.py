@@ -46,9 +46,9 @@ def gain_words(finding: Finding) -> str:
 
 
 def headline(finding: Finding) -> str:
-    """What it saves at the most steps that were asked about: ``−65.0 s to 70.0 s in 28 steps``; empty of nothing."""
+    """What it saves at the most steps asked about: ``65.0 s to 70.0 s less in 28 steps``; empty of nothing."""
     saved = [gain for gain in finding.gains if gain.low_ns > 0]
-    return f"−{_range(saved[-1].low_ns, saved[-1].high_ns)} in {_steps(saved[-1])}" if saved else ""
+    return f"{_range(saved[-1].low_ns, saved[-1].high_ns)} less in {_steps(saved[-1])}" if saved else ""
 
 
 def together(findings: Sequence[Finding]) -> str:

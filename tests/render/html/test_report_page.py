@@ -208,7 +208,7 @@ def test_a_section_without_data_says_what_to_run() -> None:
 def test_findings_lead_with_what_they_save() -> None:
     page = render_report(hostile_report())
     assert '<span class="tag measured">measured</span>' in page
-    assert "−1 ns to 2 ns in 3 steps" in page
+    assert "1 ns to 2 ns less in 3 steps" in page
     assert 'data-start-ns="1" data-end-ns="2"' in page
 
 

@@ -35,6 +35,7 @@ def bandwidth_figure(groups: Sequence[CopyGroup], ceilings: Sequence[CeilingRow]
         data,
         "size of the copy",
         "GB/s",
+        height=360,
         showlegend=True,
         xaxis={
             "type": "log",

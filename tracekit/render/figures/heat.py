@@ -68,15 +68,19 @@ def _figure(heat: HeatMap, matrix: Matrix, title: str, unit: str, scale: float, 
 
 
 def module_axis(modules: Sequence[str]) -> dict[str, Any]:
-    """The vertical axis of rows of modules, the first at the top; all their names are in the hover text."""
+    """The vertical axis of rows of modules, the first at the top; all their names are in the hover text.
+
+    The component is left out where all are of one.
+    """
     at = _ticks(modules)
+    skipped = 1 if len({module.partition(".")[0] for module in modules}) == 1 else 0
     return {
         "type": "category",
         "autorange": "reversed",
         "showgrid": False,
         "tickmode": "array",
         "tickvals": at,
-        "ticktext": [_short_name(modules[row]) for row in at],
+        "ticktext": [_short_name(modules[row], skipped) for row in at],
     }
 
 
@@ -93,18 +97,18 @@ def colour_bar(title: str, **settings: Any) -> dict[str, Any]:
 
 def _ticks(modules: Sequence[str]) -> list[int]:
     """Rows to name: where a numbered block begins, or simply every so many, and not more than fit."""
-    blocks = [_block(module) for module in modules]
+    blocks = [_block(module, 0) for module in modules]
     begins = [row for row in range(len(blocks)) if row == 0 or blocks[row] != blocks[row - 1]]
     return begins[:: -(-len(begins) // _ROW_TICKS)]
 
 
-def _block(module: str) -> str:
-    """The path down to the first number, without the component: ``transformer_blocks.12``; else all of it."""
+def _block(module: str, skipped: int) -> str:
+    """The path down to the first number, without its first parts: ``transformer_blocks.12``; else all of it."""
     path = module.partition(" to ")[0].split(".")
     number = next((at for at, part in enumerate(path) if part.isdigit()), len(path) - 1)
-    return ".".join(path[1 : number + 1] or path)
+    return ".".join(path[skipped : number + 1] or path)
 
 
-def _short_name(module: str) -> str:
+def _short_name(module: str, skipped: int) -> str:
     """A row's name beside the axis."""
-    return plain(shorten_left(_block(module), 28))
+    return plain(shorten_left(_block(module, skipped), 28))

@@ -42,6 +42,7 @@ def memory_figure(memory: MemoryTrack, steps: list[StepParts]) -> Figure:
         [trace for series in memory.series for trace in _lines(series, begin, unit)],
         "seconds since the first sample",
         unit.name,
+        height=360,
         showlegend=True,
         shapes=shapes,
         annotations=annotations,

@@ -90,12 +90,11 @@ def _level(
     }
     shapes, texts, said = [], [], f"most {format_memory(most)}"
     if limit is not None:
-        kind = f"{format_memory(limit)} {'cap' if residency.is_cap else 'of the device'}"
+        whole = f"{format_memory(limit)}{' cap' if residency.is_cap else ''}"
+        said += f" of {whole}"
         if in_sight:
             shapes.append(limit_line(unit.value(limit), "y2"))
-            texts.append(label(kind, unit.value(limit), "y2"))
-        else:
-            said += f", far below the {kind}"
+            texts.append(label(whole, unit.value(limit), "y2"))
     texts.append(label(said, unit.value(most), "y2"))
     above = axis(unit.name, domain=_LEVEL, range=[0, unit.value(top) * 1.35], anchor="x", nticks=4)
     return curve, above, shapes, texts

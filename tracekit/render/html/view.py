@@ -45,7 +45,7 @@ def page_view(report: Report) -> dict[str, Any]:
         "several": len(report.runs) > 1,
         "charts": sorted(comparison_figures(report)),
         "heights": {name: figure["layout"]["height"] for name, figure in comparison_figures(report).items()},
-        "break_even": visible(report.break_even),
+        "break_even": _capital(visible(report.break_even)),
         "compared": visible(report.compared),
         "ranges": visible(report.ranges),
         "totals_table": totals_table(report.totals) if report.totals else None,
@@ -166,11 +166,15 @@ def _residency_views(run: RunReport, figures: dict[str, Any]) -> dict[str, str]:
     """The titles of the windows of which there is a chart, by the chart's name."""
     windows = run.residency.windows if run.residency else []
     titles = {f"residency-{window.key}": window.title for window in windows}
-    return {name: title[0].upper() + title[1:] for name, title in titles.items() if name in figures}
+    return {name: _capital(title) for name, title in titles.items() if name in figures}
 
 
 def _sentence(text: str) -> str:
-    return visible(text[:1].upper() + text[1:]).rstrip(".")
+    return visible(_capital(text)).rstrip(".")
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _named(view: dict[str, Any], several: bool) -> dict[str, Any]:

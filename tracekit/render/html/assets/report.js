@@ -58,7 +58,7 @@ const figureOf = (plot, data) => {
 // Charts with a row a module.
 const byModule = (plot) => /^(heat|residency)-/.test(plot.dataset.figure);
 
-function fitted(layout, plot) {
+function fitted({ data, layout }, plot) {
   const narrow = plot.clientWidth < 480;
   // On a phone a finger that scrolls the page must not drag the chart.
   layout.dragmode = narrow ? false : "zoom";
@@ -66,10 +66,20 @@ function fitted(layout, plot) {
   if (plot.dataset.figure.endsWith("steps")) layout.showlegend = false;
   layout.font.family = getComputedStyle(document.body).fontFamily;
   if (narrow) {
+    // There the legend has a line for each series, which must not be the chart's loss.
+    if (layout.showlegend) layout.height += 18 * Math.max(0, data.filter((trace) => trace.showlegend !== false).length - 1);
     for (const axis of [layout.xaxis, layout.yaxis, layout.yaxis2]) if (axis) axis.fixedrange = true;
-    if (layout.margin.l > 120) layout.margin.l = byModule(plot) ? 96 : 112;
+    // Names below an axis are turned there, and the last one reaches beyond it.
+    if (layout.xaxis.type === "category" && !byModule(plot)) {
+      layout.xaxis.automargin = true;
+      layout.margin.r += 24;
+    }
+    if (layout.margin.l > 120) {
+      layout.margin.l = byModule(plot) ? 96 : 72;
+      layout.yaxis.automargin = !byModule(plot);
+    }
     if (byModule(plot)) {
-      layout.yaxis.ticktext = layout.yaxis.ticktext.map((name) => (name.length > 12 ? `…${name.slice(-11)}` : name));
+      layout.yaxis.ticktext = layout.yaxis.ticktext.map((name) => (name.length > 12 ? `${name.slice(0, 5)}…${name.slice(-6)}` : name));
     }
   }
   return layout;
@@ -83,7 +93,7 @@ function draw(plot, data) {
   }
   const settings = { displayModeBar: false, displaylogo: false, showSendToCloud: false, responsive: true };
   const first = !plot.dataset.drawn;
-  const drawn = Plotly.react(plot, figure.data, fitted(figure.layout, plot), settings);
+  const drawn = Plotly.react(plot, figure.data, fitted(figure, plot), settings);
   plot.dataset.drawn = plot.dataset.figure;
   if (first && byModule(plot)) plot.on("plotly_click", (event) => found(plot, event.points[0]));
   return drawn;
