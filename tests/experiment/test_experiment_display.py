@@ -52,6 +52,14 @@ def test_every_difference_is_shown() -> None:
     assert not any("driver staging" in line for line in lines)
 
 
+def test_wide_intervals_of_short_steps_lose_nothing() -> None:
+    # Two noisy pairs of steps of 0.3 s: the interval reaches seconds to both sides.
+    times = {name: [(0.3, 0.2), (0.9, 0.2)] if name == "evicted" else [(0.9, 0.2), (0.3, 0.2)] for name in NAMES}
+    text = printed(summarize_experiment(make_experiment(times, paging_plan("w", [], emulated=True, repeats=2))))
+    assert max(len(line) for line in text.splitlines()) <= WIDTH
+    assert "…" not in text
+
+
 @pytest.mark.parametrize("blocks", [1, 3, 12])
 def test_it_fits_80_columns_and_loses_nothing(blocks: int) -> None:
     shown = summary(blocks)

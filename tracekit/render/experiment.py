@@ -89,11 +89,9 @@ def _head(summary: ExperimentSummary) -> Text:
 
 
 def _unit(summary: ExperimentSummary) -> DurationUnit:
-    """One unit for the whole: that of the longest step."""
+    """One unit for the whole: that of the longest step, or of the interval that reaches furthest."""
     longest = [arm.first_ns or 0 for arm in summary.arms]
-    longest += [abs(ns) for row in summary.hypotheses for ns in _differences(row, Window.FIRST)]
+    for effect in (effect for row in summary.hypotheses for effect in row.effects if effect.window == Window.FIRST):
+        bounds = [ns for ns in (effect.low_ns, effect.high_ns) if ns is not None]
+        longest += [abs(ns) for ns in (*effect.differences_ns, *bounds)]
     return DurationUnit.fitting(max(longest, default=0))
-
-
-def _differences(row: HypothesisRow, window: Window) -> list[int]:
-    return next((effect.differences_ns for effect in row.effects if effect.window == window), [])
