@@ -78,7 +78,8 @@ def cache_clearing(case: Case) -> Finding | None:
     if case.mode not in _STREAMING or case.emulated:
         return None
     spans, copies = case.timeline.spans, case.predictor.evidence.copies
-    clears = spans[(spans["kind"] == SpanKind.EMPTY_CACHE) & (spans["step_index"] >= 0)]
+    chosen = (spans["kind"] == SpanKind.EMPTY_CACHE) & (spans["step_index"] >= 0)
+    clears = spans.loc[chosen, ["start_ns", "end_ns"]]
     if clears.empty:
         return None
     clearing, allocation = case.predictor.evidence.hooks.clearing, copies.allocation
