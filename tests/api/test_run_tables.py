@@ -64,6 +64,7 @@ def test_every_chart_is_a_plotly_figure_in_the_themes_colours(run: Run) -> None:
     figures = run.figures
     drawn = {
         "waterfall": figures.waterfall, "steps": figures.steps, "heat-copy": figures.heat,
+        "residency-run": figures.residency,
         "bandwidth": figures.bandwidth, "memory": figures.memory, "totals": figures.totals,
     }  # fmt: skip
     assert set(drawn) <= set(figures.names())

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 Theme = Literal["light", "dark"]
 Quantity = Literal["copy", "rate", "resident", "compute"]
+Window = Literal["run", "first", "warm"]
 
 
 class Figures:
@@ -34,6 +35,10 @@ class Figures:
     def heat(self, quantity: Quantity = "copy", theme: Theme = "light") -> Any:
         """Modules against steps: copy time, GB/s, residency in the page cache, or kernel time."""
         return self._figure(f"heat-{quantity}", theme)
+
+    def residency(self, window: Window = "run", theme: Theme = "light") -> Any:
+        """Which blocks' weights are on the device when: in the whole run, in step 1 or in a warm step."""
+        return self._figure(f"residency-{window}", theme)
 
     def bandwidth(self, theme: Theme = "light") -> Any:
         """Copies by size against what the link can do."""
