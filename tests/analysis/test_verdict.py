@@ -112,10 +112,13 @@ def test_copies_of_other_things_are_not_called_weights():
         (cold_warm(1420, 100), "Step 1 took 1.42 s, 14 times the one later step (100 ms)."),
         (
             cold_warm(105, 90, 100, 110),
-            "Step 1 took 105 ms, no more than the median of 3 later steps (100 ms): no cold",
+            "Step 1 took 105 ms, within what 3 later steps took (90.0 ms to 110 ms): no cold start shows.",
         ),
-        (cold_warm(80, 90, 100, 110), "no cold start shows."),
-        (cold_warm(104, 100, 100), "no cold start shows."),
+        (
+            cold_warm(80, 90, 100, 110),
+            "Step 1 took 80.0 ms, no more than the median of 3 later steps (100 ms): no cold start shows.",
+        ),
+        (cold_warm(104, 100, 100), "hardly more than the median of 2 later steps (100 ms): no cold start shows."),
         (cold_warm(400), "There is no warm sample: only one step was recorded."),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tracekit.model import Cause, HostMemory, Paging, Phase, StepRow, Summary
+from tracekit.model import Cause, ColdWarm, HostMemory, Paging, Phase, StepRow, Summary
 from tracekit.model.typical import always_pages, step_causes, typical_step
 from tracekit.units import format_bytes, format_duration
 
@@ -59,9 +59,19 @@ def _first_step(summary: Summary) -> str:
     else:
         later = f"the median of {cold.warm_samples} {kind} steps ({format_duration(cold.warm_step_ns)})"
     if not is_slower(summary):
-        return f"{first}, no more than {later}: no cold start shows."
+        return f"{first}, {_alike(cold, cold.warm_step_ns, later, kind)}: no cold start shows."
     ratio = cold.first_step_ns / max(cold.warm_step_ns, 1)
     return f"{first}, {ratio:.1f} times {later}." if ratio < 10 else f"{first}, {ratio:.0f} times {later}."
+
+
+def _alike(cold: ColdWarm, warm_ns: int, later: str, kind: str) -> str:
+    """How a first step that is not slower compares."""
+    low, high = cold.warm_min_ns, cold.warm_max_ns
+    if cold.first_step_ns <= warm_ns:
+        return f"no more than {later}"
+    if low is None or high is None or cold.first_step_ns > high:
+        return f"hardly more than {later}"
+    return f"within what {cold.warm_samples} {kind} steps took ({format_duration(low)} to {format_duration(high)})"
 
 
 def _excess(summary: Summary) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, and nothing else.")
 def command(run: Path, as_json: bool) -> None:
-    """Print the summary of RUN, a run folder: verdict, steps, cold against warm, modules, what to change.
+    """Print the summary of RUN, a run folder: verdict, what to change, steps, causes, modules.
 
     Of an experiment's folder: the verdict on each hypothesis, every difference, the arms.
     """
