@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tracekit.analysis import build_timeline, summarize
 from tracekit.model import TABLES, Timeline
-from tracekit.model.text import concat_rows, plain_text, row_numbers, same_text, text_column, text_of
+from tracekit.model.text import concat_rows, plain_text, row_numbers, same_text, says, text_column, text_of
 from tracekit.render.chrome import write_chrome_trace
 
 TEXTS = st.lists(st.sampled_from(["", "\0", "a", "b.c", "\ud83d", "é"]) | st.text(max_size=3), max_size=12)
@@ -93,3 +93,16 @@ def test_what_pandas_infers_changes_nothing() -> None:
             results.append(everything(build_timeline(build_run(runs=2))))
     assert results[0] == results[1]
     assert same_text("a", 0).dtype.categories.dtype == object
+
+
+def test_a_condition_is_asked_once_a_text_and_holds_for_its_rows():
+    asked = []
+
+    def is_long(text: str) -> bool:
+        asked.append(text)
+        return len(text) > 1
+
+    column = pd.Series(text_of(["a", "bb", "a", "bb", "bb"]))
+    assert says(column, is_long).tolist() == [False, True, False, True, True]
+    assert sorted(asked) == ["a", "bb"]
+    assert says(pd.Series(text_of([])), is_long).tolist() == []
