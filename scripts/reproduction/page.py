@@ -135,11 +135,16 @@ def _hypotheses(results: Results) -> Iterator[str]:
             interval = (
                 f"{format_duration(effect.low_ns or 0)} to {format_duration(effect.high_ns or 0)}" if known else "-"
             )
-            rows.append(
-                (row.hypothesis, f"{row.slow} - {row.fast}", effect.window, differences, mean, interval, effect.verdict)
-            )
-    header = ("hypothesis", "pair", "window", "differences", "mean", "95% interval", "verdict")
+            inside = "-" if effect.inside_ns is None else format_duration(effect.inside_ns)
+            pair = f"{row.slow} - {row.fast}"
+            rows.append((row.hypothesis, pair, effect.window, differences, mean, interval, inside, effect.verdict))
+    header = ("hypothesis", "pair", "window", "differences", "mean", "95% interval", "inside", "verdict")
     yield markdown_table(header, rows)
+    yield ""
+    yield (
+        'A pair\'s differences are slow arm less fast arm, one a block; "inside" is what the causes that tracekit '
+        "finds within those runs differ by: the same seconds, found another way."
+    )
     yield ""
     yield from _arms(found.arms, "experiment")
     unknown = [row for row in found.hypotheses if row.effects[0].mean_ns is None]

@@ -8,7 +8,7 @@ from reproduction import arithmetic as post
 from reproduction.plans import STEP_COUNTS
 from reproduction.results import Results
 from tracekit.model.causes import Cause
-from tracekit.model.experiment import ArmRow, HypothesisRow, Verdict
+from tracekit.model.experiment import ArmRow, HypothesisRow, Window
 from tracekit.units import format_bytes, format_duration
 
 NOT_MEASURED = "not measured yet"
@@ -114,14 +114,13 @@ def _guess(results: Results, name: str, said: str) -> Point:
     row = hypothesis(results, name)
     if row is None:
         return Point(said)
-    if row.verdict == Verdict.CANNOT_TELL:
-        return Point(said, row.reason, row.verdict.value)
     parts = []
-    for effect in row.effects[:2]:
+    for window in (Window.EXCESS, Window.WARM):
+        effect = row.effect(window)
         if effect.mean_ns is not None and effect.low_ns is not None and effect.high_ns is not None:
             interval = f"{format_duration(effect.low_ns)} to {format_duration(effect.high_ns)}"
             parts.append(f"{effect.window}: {format_duration(effect.mean_ns)} ({interval}), {effect.verdict}")
-    return Point(said, f"{row.slow} against {row.fast}: " + "; ".join(parts), row.verdict.value)
+    return Point(said, f"{row.slow} against {row.fast}: {'; '.join(parts) or row.reason}", row.verdict.value)
 
 
 def _premise(results: Results) -> Point:

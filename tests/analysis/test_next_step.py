@@ -62,7 +62,7 @@ def test_a_run_that_shows_nothing_leads_to_all_that_was_compared() -> None:
         ("python -m tracekit profile x --steps=1", "tracekit profile x --steps 4"),
         ("python /venv/bin/tracekit profile x --steps 1 --stream", "tracekit profile x --stream --steps 4"),
         ("tracekit profile x --output runs/a --force", "tracekit profile x --steps 4"),
-        ("tracekit profile x --json --page-cache evicted --no-trace --vram 12GB", "tracekit profile x --vram 12GB --steps 4"),
+        ("tracekit profile x --json --page-cache cached --vram 9GB", "tracekit profile x --vram 9GB --steps 4"),
         ("python mine.py", ""),
     ],
 )

@@ -11,7 +11,7 @@ from rich.console import Console
 from tracekit.analysis.hypotheses import summarize_experiment
 from tracekit.experiment.paging import paging_plan
 from tracekit.experiment.runner import expected_ns
-from tracekit.model.experiment import ArmRun, ExperimentSummary, Outcome, TurnProgress
+from tracekit.model.experiment import ArmRun, ExperimentSummary, Outcome, TurnProgress, Window
 from tracekit.render.armprogress import arm_progress, ended_line
 from tracekit.render.blocks import WIDTH
 from tracekit.render.experiment import arm_rows, difference_lines, hypothesis_rows, render_experiment
@@ -36,10 +36,11 @@ def printed(shown: ExperimentSummary) -> str:
 
 def test_rows() -> None:
     shown = summary()
-    assert hypothesis_rows(shown.hypotheses, SECONDS)[0] == [
-        "OS paging", "supported", "3.00", "3.00 to 3.00", "21%",
-    ]  # fmt: skip
-    assert hypothesis_rows(shown.hypotheses, SECONDS)[2] == ["driver staging", "cannot tell here", "-", "-", "-"]
+    rows = hypothesis_rows(shown.hypotheses, Window.EXCESS, SECONDS)
+    assert rows[0] == ["OS paging", "supported", "3.00", "3.00 to 3.00", "0.00", "30%"]
+    assert rows[2] == ["driver staging", "cannot tell", "-", "-", "-", "-"]
+    (warm, *_) = hypothesis_rows(shown.hypotheses, Window.WARM, SECONDS)
+    assert warm == ["OS paging", "refuted", "0.00", "0.00 to 0.00", "0.00", "0%"]
     assert arm_rows(shown.arms, SECONDS)[0] == ["evicted", "3", "7.00", "14.10", "4.00", "26.10", "1.00 kB"]
     assert [row[0] for row in arm_rows(shown.arms, SECONDS)] == list(NAMES)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -144,6 +145,20 @@ def test_a_finished_experiment_resumes_to_nothing(story: Story, tmp_path: Path) 
     told: list[TurnProgress] = []
     assert run_experiment(story.resumed.plan, tmp_path, resume=True, on_turn=told.append) == story.resumed
     assert told == []
+
+
+def test_blocks_are_added_and_none_are_lost(story: Story, tmp_path: Path) -> None:
+    folder = tmp_path / "longer"
+    shutil.copytree(story.folder, folder)
+    plan = story.resumed.plan
+    names = ("evicted", "cached")
+    longer = paging_plan(plan.workload, plan.options, emulated=True, arms=names, repeats=3)
+    grown = run_experiment(longer, folder, resume=True, seconds=0)
+    assert grown.runs[:4] == story.resumed.runs
+    assert [(run.block, run.outcome) for run in grown.runs[4:]] == [(2, Outcome.PLANNED)] * 2
+    assert tracekit.load_experiment(folder) == grown
+    with pytest.raises(UsageError, match="has an experiment of 3 blocks: resume it with --repeats 3 or more"):
+        run_experiment(plan, folder, resume=True)
 
 
 def test_a_void_and_a_failed_arm_are_recorded_and_the_others_go_on(checkpoint: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from statistics import median
 
 from tracekit.model.causes import Cause
@@ -19,7 +19,23 @@ def window_ns(summary: Summary, window: Window) -> int | None:
     cold = summary.cold_warm
     if cold is None:
         return None
-    return cold.first_step_ns if window == Window.FIRST else cold.warm_step_ns
+    return _of_steps(window, cold.first_step_ns, cold.warm_step_ns)
+
+
+def inside_ns(summary: Summary, window: Window, causes: Collection[Cause]) -> int | None:
+    """How much of a window of the process's first run these causes took; None where they were not recorded for it."""
+    if not summary.causes or window == Window.RUN:
+        return None
+    first, warm = (_causes_of_run(summary, is_step) for is_step in (_is_first, _is_later))
+    if not warm and window != Window.FIRST:
+        return None
+    return _of_steps(window, *(sum(found.get(cause, 0) for cause in causes) for found in (first, warm)))
+
+
+def _of_steps(window: Window, first: int, warm: int | None) -> int | None:
+    if window == Window.FIRST or warm is None:
+        return first if window == Window.FIRST else None
+    return warm if window == Window.WARM else first - warm
 
 
 def used_summaries(experiment: Experiment, arm: str) -> dict[int, Summary]:
@@ -53,8 +69,8 @@ def arm_row(experiment: Experiment, arm: Arm) -> ArmRow:
         later_read_bytes=_median(summary.paging.later_read_bytes for summary in used if summary.paging),
         peak_allocated_bytes=_median(summary.peak_allocated_bytes for summary in used),
         state=used[-1].conditions if used else None,
-        first_causes_ns=_causes(used, lambda step: step == 0),
-        warm_causes_ns=_causes(used, lambda step: step > 0),
+        first_causes_ns=_causes(used, _is_first),
+        warm_causes_ns=_causes(used, _is_later),
         reasons=reasons(runs),
         left_out=experiment.plan.left_out.get(arm.name, ""),
     )
@@ -63,6 +79,14 @@ def arm_row(experiment: Experiment, arm: Arm) -> ArmRow:
 def reasons(runs: Sequence[ArmRun]) -> list[str]:
     """Why runs are void or failed, each reason once."""
     return list(dict.fromkeys(run.reason for run in runs if run.outcome in (Outcome.VOID, Outcome.FAILED)))
+
+
+def _is_first(step: int) -> bool:
+    return step == 0
+
+
+def _is_later(step: int) -> bool:
+    return step > 0
 
 
 def _causes(summaries: Sequence[Summary], is_step: Callable[[int], bool]) -> dict[Cause, int]:

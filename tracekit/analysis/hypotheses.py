@@ -1,17 +1,20 @@
 """What an experiment's pairs of arms say: for each hypothesis its seconds, their interval, and a verdict.
 
 The rule. A hypothesis is supported in a window when the 95% interval of its cost lies above zero and the mean cost is
-at least `MIN_SHARE` of that window in the baseline; it is refuted when the interval's upper end is below that share;
-else, and below two pairs, it cannot be told here. The verdict on a hypothesis is that on step 1.
+at least `MIN_SHARE` of that window in the baseline (of step 1 for what step 1 takes beyond a warm step); it is refuted
+when the interval's upper end is below that share; else, and below two pairs, it cannot be told here.
+
+Beside what the arms differ by stands what the causes within the runs differ by: two ways to the same seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from tracekit.analysis.armruns import arm_row, reasons, used_summaries, window_ns
+from tracekit.analysis.armruns import arm_row, inside_ns, reasons, used_summaries, window_ns
 from tracekit.analysis.meaninterval import mean_interval
+from tracekit.model.causes import Cause
 from tracekit.model.experiment import (
     Contrast,
     Effect,
@@ -34,7 +37,8 @@ def summarize_experiment(experiment: Experiment) -> ExperimentSummary:
     plan = experiment.plan
     rows = [_hypothesis(experiment, contrast) for contrast in plan.contrasts]
     known = next((run.summary for run in experiment.runs if run.summary is not None), None)
-    excess = _excess(used_summaries(experiment, plan.baseline))
+    baseline = used_summaries(experiment, plan.baseline)
+    excess, warm = (_mean(_times(baseline, window)) for window in (Window.EXCESS, Window.WARM))
     finished = sum(run.outcome != Outcome.PLANNED for run in experiment.runs)
     return ExperimentSummary(
         name=plan.name,
@@ -47,7 +51,8 @@ def summarize_experiment(experiment: Experiment) -> ExperimentSummary:
         turns=len(experiment.runs),
         verdict=_verdict_text(experiment, rows, excess),
         baseline=plan.baseline,
-        excess_ns=None if excess is None else round(excess),
+        excess_ns=excess,
+        warm_ns=warm,
         hypotheses=rows,
         arms=[arm_row(experiment, arm) for arm in plan.arms],
         warnings=_warnings(experiment),
@@ -55,17 +60,23 @@ def summarize_experiment(experiment: Experiment) -> ExperimentSummary:
 
 
 def effect(
-    window: Window, slow: Mapping[int, int], fast: Mapping[int, int], reference: Mapping[int, int], why_none: str
+    window: Window,
+    slow: Mapping[int, int],
+    fast: Mapping[int, int],
+    *,
+    scale: float,
+    least: float,
+    inside: int | None = None,
+    why_none: str = "",
 ) -> Effect:
     """A cause's cost in one window from times by block: of the arm that has the cause, of the one that has not.
 
-    `reference` are the baseline's times, which the cost is a share of; `why_none` says why there are too few pairs.
+    `scale` is what the cost is a share of, `least` what it must be to count, `inside` what the causes within the runs
+    differ by; `why_none` says why there are too few pairs. All times are in ns.
     """
     blocks = sorted(slow.keys() & fast.keys())
     differences = [slow[block] - fast[block] for block in blocks]
     found = mean_interval(differences)
-    scale = fmean((reference or slow).values()) if reference or slow else 0.0
-    least = MIN_SHARE * scale
     if found is None:
         verdict, reason = Verdict.CANNOT_TELL, why_none or f"{len(blocks)} pair(s), and two are needed: run more blocks"
     elif found.low > 0 and found.mean >= least:
@@ -83,6 +94,7 @@ def effect(
         low_ns=None if found is None else round(found.low),
         high_ns=None if found is None else round(found.high),
         method="" if found is None else found.method,
+        inside_ns=inside,
         share=None if found is None or scale <= 0 else found.mean / scale,
         verdict=verdict,
         reason=reason,
@@ -90,27 +102,49 @@ def effect(
 
 
 def _hypothesis(experiment: Experiment, contrast: Contrast) -> HypothesisRow:
-    slow, fast = (used_summaries(experiment, name) for name in (contrast.slow, contrast.fast))
-    baseline = used_summaries(experiment, experiment.plan.baseline)
-    why_none = _why_none(experiment, contrast)
-    effects = [
-        effect(window, _times(slow, window), _times(fast, window), _times(baseline, window), why_none)
-        for window in Window
-    ]
-    first, warm = effects[0], effects[1]
-    excess_ns = _excess_of_cause(first, warm)
-    total = _excess(baseline)
+    effects = [_effect(experiment, contrast, window) for window in Window]
+    first = effects[0]
     return HypothesisRow(
         hypothesis=contrast.hypothesis,
         claim=contrast.claim,
         slow=contrast.slow,
         fast=contrast.fast,
+        check=contrast.check,
         effects=effects,
-        excess_ns=None if excess_ns is None else round(excess_ns),
-        excess_share=None if excess_ns is None or total is None or total <= 0 else excess_ns / total,
         verdict=first.verdict,
         reason=first.reason,
     )
+
+
+def _effect(experiment: Experiment, contrast: Contrast, window: Window) -> Effect:
+    slow, fast = (used_summaries(experiment, name) for name in (contrast.slow, contrast.fast))
+    reference = used_summaries(experiment, experiment.plan.baseline) or slow
+    # Beside a small excess every difference would be large: what matters is what a cause is of all of step 1.
+    whole = Window.FIRST if window == Window.EXCESS else window
+    why_none = _why_none(experiment, contrast)
+    if not why_none and window in (Window.EXCESS, Window.WARM) and slow and not _times(slow, window):
+        why_none = "no later step is warm: run more steps"
+    return effect(
+        window,
+        _times(slow, window),
+        _times(fast, window),
+        scale=_mean(_times(reference, window)) or 0.0,
+        least=MIN_SHARE * (_mean(_times(reference, whole)) or 0.0),
+        inside=_inside(slow, fast, window, contrast.causes),
+        why_none=why_none,
+    )
+
+
+def _inside(
+    slow: Mapping[int, Summary], fast: Mapping[int, Summary], window: Window, causes: Sequence[Cause]
+) -> int | None:
+    """What these causes within the runs differ by, mean over the blocks that have both arms."""
+    pairs = [
+        (inside_ns(slow[block], window, causes), inside_ns(fast[block], window, causes))
+        for block in slow.keys() & fast.keys()
+    ]
+    known = [more - less for more, less in pairs if more is not None and less is not None]
+    return round(fmean(known)) if known else None
 
 
 def _times(summaries: Mapping[int, Summary], window: Window) -> dict[int, int]:
@@ -118,18 +152,8 @@ def _times(summaries: Mapping[int, Summary], window: Window) -> dict[int, int]:
     return {block: ns for block, ns in times.items() if ns is not None}
 
 
-def _excess(summaries: Mapping[int, Summary]) -> float | None:
-    """The mean excess of step 1 over the warm step."""
-    first, warm = _times(summaries, Window.FIRST), _times(summaries, Window.WARM)
-    blocks = first.keys() & warm.keys()
-    return fmean(first[block] - warm[block] for block in blocks) if blocks else None
-
-
-def _excess_of_cause(first: Effect, warm: Effect) -> float | None:
-    """What a cause costs step 1 beyond a warm step; None where either cannot be told."""
-    if first.mean_ns is None or warm.mean_ns is None:
-        return None
-    return first.mean_ns - warm.mean_ns
+def _mean(times: Mapping[int, int]) -> int | None:
+    return round(fmean(times.values())) if times else None
 
 
 def _why_none(experiment: Experiment, contrast: Contrast) -> str:
@@ -144,29 +168,32 @@ def _why_none(experiment: Experiment, contrast: Contrast) -> str:
     return ""
 
 
-def _verdict_text(experiment: Experiment, rows: list[HypothesisRow], excess: float | None) -> str:
-    """Plain sentences: the cold step's excess, what explains it, what does not, what cannot be told."""
+def _verdict_text(experiment: Experiment, rows: list[HypothesisRow], excess: int | None) -> str:
+    """Plain sentences: the cold step's excess, what explains it, what does not, what cannot be told; what all pay."""
     sentences = []
     if excess is not None:
         arm = next(arm for arm in experiment.plan.arms if arm.name == experiment.plan.baseline)
         sentences.append(f"With {arm.doc}, step 1 takes {format_duration(excess)} more than a warm step.")
+    causes = [row for row in rows if not row.check]
     for verdict, words in (
-        (Verdict.SUPPORTED, "Causes of its time, by experiment"),
-        (Verdict.REFUTED, "Refuted"),
-        (Verdict.CANNOT_TELL, "Cannot be told here"),
+        (Verdict.SUPPORTED, "What makes the difference"),
+        (Verdict.REFUTED, "What does not"),
+        (Verdict.CANNOT_TELL, "What cannot be told here"),
     ):
-        named = [_named(row) for row in rows if row.verdict == verdict]
+        named = [_named(row, row.effect(Window.EXCESS)) for row in causes if row.verdict == verdict]
         if named:
             sentences.append(f"{words}: {', '.join(named)}.")
+    every = [(row, effect) for row in causes if (effect := row.effect(Window.WARM)).verdict == Verdict.SUPPORTED]
+    if every:
+        sentences.append(f"What every warm step pays: {', '.join(_named(row, effect) for row, effect in every)}.")
     return " ".join(sentences)
 
 
-def _named(row: HypothesisRow) -> str:
-    mean = row.effects[0].mean_ns
-    if mean is None or row.verdict == Verdict.CANNOT_TELL:
+def _named(row: HypothesisRow, effect: Effect) -> str:
+    if effect.verdict != Verdict.SUPPORTED or effect.mean_ns is None or effect.low_ns is None or effect.high_ns is None:
         return row.hypothesis
-    share = "" if row.excess_share is None else f", {row.excess_share:.0%} of the excess"
-    return f"{row.hypothesis} ({format_duration(mean)}{share})"
+    interval = f"{format_duration(effect.low_ns)} to {format_duration(effect.high_ns)}"
+    return f"{row.hypothesis} ({format_duration(effect.mean_ns)}; 95% interval {interval})"
 
 
 def _warnings(experiment: Experiment) -> list[str]:

@@ -48,7 +48,8 @@ _OWN = (
         help="The experiment's folder. Without it: a new one in runs/.",
     ),
     SectionOption(
-        ["--resume"], section=EXPERIMENT, is_flag=True, help="Keep the finished arms in DIR, and run the others."
+        ["--resume"], section=EXPERIMENT, is_flag=True,
+        help="Keep the finished arms in DIR, and run the others. More --repeats than before add blocks.",
     ),
     SectionOption(
         ["--json", "as_json"], section=EXPERIMENT, is_flag=True, help="Print the summary as JSON on stdout."

@@ -11,6 +11,7 @@ import random
 from collections.abc import Collection, Mapping, Sequence
 
 from tracekit.errors import UsageError
+from tracekit.model.causes import Cause
 from tracekit.model.conditions import Allocator, Kernels
 from tracekit.model.experiment import Arm, Contrast, Factors, Plan, Turn, Weights
 from tracekit.offload.modes import ANONYMOUS, PINNED, modes
@@ -54,36 +55,43 @@ CONTRASTS = (
         claim="weights that are not in the page cache are read from the disk",
         slow="evicted",
         fast="cached",
+        causes=[Cause.DISK],
     ),
     Contrast(
         hypothesis="page mapping",
         claim="pages that are in memory fault at their first touch all the same",
         slow="cached",
         fast="mapped",
+        causes=[Cause.MAPPING],
     ),
     Contrast(
         hypothesis="driver staging",
         claim="copies from pageable memory go through the driver's own page-locked buffers",
         slow="anonymous",
         fast="pinned",
+        causes=[Cause.STAGING],
     ),
     Contrast(
         hypothesis="PyTorch's allocator",
         claim="device memory is given back and got again at every onload",
         slow="cached",
         fast="no-clearing",
+        causes=[Cause.ALLOCATION],
     ),
     Contrast(
         hypothesis="library and kernel warm-up",
         claim="libraries and kernels are loaded at their first use",
         slow="cached",
         fast="kernels-used",
+        causes=[Cause.FIRST_USE],
     ),
     Contrast(
         hypothesis="paging and mapping",
         claim="both together, against weights in process memory: a cross-check of the two",
         slow="evicted",
         fast="anonymous",
+        causes=[Cause.DISK, Cause.MAPPING],
+        check=True,
     ),
 )
 

@@ -41,7 +41,8 @@ def run_experiment(
     Args:
         plan: What to run.
         folder: The experiment's folder; ``block-N/<arm>`` in it are the arms' run folders, with a log beside each.
-        resume: Go on with the experiment that is there: its finished arms are kept, the others run (again).
+        resume: Go on with the experiment that is there: its finished arms are kept, the others run (again), and the
+            plan may have more blocks.
         seconds: Begin no turn that is not expected to end within so long from now.
         launcher: A command that runs the one after it, put before each arm's.
         on_turn: Told when a turn begins and ends.
@@ -106,10 +107,10 @@ def _open(plan: Plan, folder: Path, resume: bool) -> Experiment:
             )
         found = read_experiment(folder)
         _check_same(plan, found.plan, folder)
-        # What failed or is void is tried again: what stood in its way may be gone.
-        found.runs = [
-            run if run.outcome == Outcome.DONE else ArmRun(block=run.block, arm=run.arm) for run in found.runs
-        ]
+        finished = {(run.block, run.arm): run for run in found.runs if run.outcome == Outcome.DONE}
+        # What failed or is void is tried again: what stood in its way may be gone. Blocks may be added.
+        found.runs = [finished.get((run.block, run.arm), run) for run in new_experiment(plan).runs]
+        found.plan = plan
         return found
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"the output {folder} exists already and is no experiment: choose another --output")
@@ -123,6 +124,13 @@ def _open(plan: Plan, folder: Path, resume: bool) -> Experiment:
 def _check_same(plan: Plan, found: Plan, folder: Path) -> None:
     for name in Plan.__struct_fields__:
         asked, there = getattr(plan, name), getattr(found, name)
+        if name == "turns" and len(asked) < len(there):
+            blocks = found.turns[-1].block + 1
+            raise UsageError(
+                f"{folder} has an experiment of {blocks} blocks: resume it with --repeats {blocks} or more"
+            )
+        if name == "turns":  # a block's order does not depend on how many there are
+            asked = asked[: len(there)]
         if asked != there:
             detail = f" ({' '.join(map(str, there))})" if name == "options" else ""
             raise UsageError(

@@ -14,10 +14,10 @@ from tracekit.model.causes import Cause
 from tracekit.model.conditions import Allocator, Conditions, Kernels
 from tracekit.model.summary import Summary
 
-EXPERIMENT_VERSION = 1
+EXPERIMENT_VERSION = 2
 """Version of ``experiment.json``.
 
-1: the first.
+1: the first. 2: contrasts name their causes.
 """
 
 EXPERIMENT_NAME = "experiment.json"
@@ -55,12 +55,17 @@ class Arm(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Contrast(msgspec.Struct, kw_only=True, frozen=True):
-    """Two arms that differ in one factor, and the hypothesis that they test: `slow` has the cause, `fast` has not."""
+    """Two arms that differ in one factor, and the hypothesis that they test: `slow` has the cause, `fast` has not.
+
+    `causes` are those that say the same from within a run. A `check` is no cause of its own: it tests others together.
+    """
 
     hypothesis: str
     claim: str
     slow: str
     fast: str
+    causes: list[Cause]
+    check: bool = False
 
 
 class Turn(msgspec.Struct, kw_only=True, frozen=True):
@@ -139,8 +144,13 @@ class TurnProgress(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Window(StrEnum):
-    """The stretch of a run that an effect is about."""
+    """The stretch of a run that an effect is about.
 
+    What step 1 takes beyond a warm step is a difference within one process, which leaves out how fast the machine was
+    just then, and what every step pays.
+    """
+
+    EXCESS = "step 1 - warm"
     FIRST = "step 1"
     WARM = "warm step"  # the median of the later steps
     RUN = "whole run"  # one call of the pipeline, without set-up
@@ -158,8 +168,9 @@ class Effect(msgspec.Struct, kw_only=True):
     """What a cause costs in one window: slow arm less fast arm, paired within blocks.
 
     `differences_ns` has one for each of `blocks`, signed. The interval is for the mean, 95%: Student's t below six
-    pairs, bootstrap from six on (`method`), None below two pairs. `share` is the mean against the mean of this window
-    in the baseline (of the slow arm where there is no baseline).
+    pairs, bootstrap from six on (`method`), None below two pairs. `inside_ns` is what the contrast's causes within the
+    runs differ by, mean over the blocks (None: no causes were recorded, or not for this window). `share` is the mean
+    against the mean of this window in the baseline (of the slow arm where there is no baseline).
     """
 
     window: Window
@@ -169,27 +180,31 @@ class Effect(msgspec.Struct, kw_only=True):
     low_ns: int | None
     high_ns: int | None
     method: str
+    inside_ns: int | None
     share: float | None
     verdict: Verdict
     reason: str
 
 
 class HypothesisRow(msgspec.Struct, kw_only=True):
-    """A hypothesis, its effects by window, and the verdict on it, which is that on step 1.
+    """A hypothesis and its effects, one for each window.
 
-    `excess_ns` is what it costs step 1 beyond what it costs a warm step, `excess_share` that against the excess of the
-    baseline's cold step over its warm one. None where it cannot be told.
+    The experiment asks why step 1 takes longer than later steps: the verdict on a hypothesis is that on the excess.
+    What every step pays is a verdict of its own, that on the warm step.
     """
 
     hypothesis: str
     claim: str
     slow: str
     fast: str
+    check: bool
     effects: list[Effect]
-    excess_ns: int | None
-    excess_share: float | None
     verdict: Verdict
     reason: str
+
+    def effect(self, window: Window) -> Effect:
+        """The effect in one window."""
+        return next(effect for effect in self.effects if effect.window == window)
 
 
 class ArmRow(msgspec.Struct, kw_only=True):
@@ -225,7 +240,8 @@ class ArmRow(msgspec.Struct, kw_only=True):
 class ExperimentSummary(msgspec.Struct, kw_only=True):
     """Everything that is shown of an experiment, in display order. Built by analysis.hypotheses.
 
-    `verdict` is plain sentences for people. `excess_ns` is the mean excess of the baseline's step 1 over its warm step.
+    `verdict` is plain sentences for people. `excess_ns` is the mean excess of the baseline's step 1 over its warm step,
+    `warm_ns` its mean warm step.
     """
 
     name: str
@@ -239,6 +255,7 @@ class ExperimentSummary(msgspec.Struct, kw_only=True):
     verdict: str
     baseline: str
     excess_ns: int | None
+    warm_ns: int | None
     hypotheses: list[HypothesisRow]
     arms: list[ArmRow]
     warnings: list[str]

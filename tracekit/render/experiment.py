@@ -12,7 +12,9 @@ from tracekit.render.blocks import bullets, print_blocks, table, text_lines
 from tracekit.render.plaintext import visible
 from tracekit.units import DurationUnit, format_bytes
 
-_COLUMNS = ("hypothesis", "verdict", "step 1", "95% interval", "share")
+_COLUMNS = ("verdict", "pairs", "95% interval", "inside", "share")
+_TABLES = {Window.EXCESS: "step 1 beyond a warm step", Window.WARM: "every warm step"}
+"""The two questions: why step 1 takes longer, and what all steps pay."""
 _ARMS = ("arm", "runs", "set-up", "step 1", "warm", "whole run", "disk")
 _MARK = {Verdict.SUPPORTED: "green", Verdict.REFUTED: "red", Verdict.CANNOT_TELL: "yellow"}
 
@@ -21,9 +23,9 @@ def render_experiment(summary: ExperimentSummary, console: Console) -> None:
     """Print the summary within 80 columns; `console` decides where to, and whether in colour."""
     unit = _unit(summary)
     blocks: list[RenderableType] = [_head(summary), Text(visible(summary.verdict), style="bold")]
-    if summary.hypotheses:
-        note = f"{unit.name}; slow arm less fast arm in step 1; share: of the baseline's step 1 ({summary.baseline})"
-        blocks.append(table(_COLUMNS, hypothesis_rows(summary.hypotheses, unit), note))
+    for window, title in _TABLES.items() if summary.hypotheses else ():
+        rows = hypothesis_rows(summary.hypotheses, window, unit)
+        blocks.append(table((title, *_COLUMNS), rows, _note(summary, window, unit)))
     differences = difference_lines(summary.hypotheses, unit)
     if differences:
         blocks.append(text_lines([f"Every difference, {unit.name}, one a block", *differences]))
@@ -36,9 +38,23 @@ def render_experiment(summary: ExperimentSummary, console: Console) -> None:
     print_blocks(blocks, console)
 
 
-def hypothesis_rows(rows: Sequence[HypothesisRow], unit: DurationUnit) -> list[list[str]]:
-    """A row a hypothesis: its verdict, and its effect on step 1."""
-    return [[row.hypothesis, row.verdict.value, *_effect_cells(row.effects[0], unit)] for row in rows]
+def hypothesis_rows(rows: Sequence[HypothesisRow], window: Window, unit: DurationUnit) -> list[list[str]]:
+    """A row a hypothesis: the verdict, and the effect in one window."""
+    found = []
+    for row in rows:
+        effect = row.effect(window)
+        mean, interval, share = _effect_cells(effect, unit)
+        inside = "-" if effect.inside_ns is None else unit.text(effect.inside_ns)
+        found.append([row.hypothesis, _short(effect.verdict), mean, interval, inside, share])
+    return found
+
+
+def _note(summary: ExperimentSummary, window: Window, unit: DurationUnit) -> str:
+    whole = summary.excess_ns if window == Window.EXCESS else summary.warm_ns
+    of = f" of {unit.text(whole)} with weights {summary.baseline}" if whole is not None else ""
+    if window == Window.WARM:
+        return f"{unit.name}; share:{of}"
+    return f"{unit.name}; pairs: slow arm less fast arm; inside: the same by the runs' causes; share:{of}"
 
 
 def difference_lines(rows: Sequence[HypothesisRow], unit: DurationUnit) -> list[str]:
@@ -50,7 +66,7 @@ def difference_lines(rows: Sequence[HypothesisRow], unit: DurationUnit) -> list[
         for effect in effects:
             values = "  ".join(unit.text(value) for value in effect.differences_ns)
             mean, interval, _ = _effect_cells(effect, unit)
-            found.append(f"    {effect.window:<10} {values}   mean {mean}, {interval}, {effect.verdict}")
+            found.append(f"    {effect.window:<13}  {values}   mean {mean}, {interval}, {_short(effect.verdict)}")
     return found
 
 
@@ -66,6 +82,10 @@ def arm_rows(arms: Sequence[ArmRow], unit: DurationUnit) -> list[list[str]]:
         for arm in arms
         if not arm.left_out
     ]
+
+
+def _short(verdict: Verdict) -> str:
+    return verdict.value.removesuffix(" here")
 
 
 def _effect_cells(effect: Effect, unit: DurationUnit) -> list[str]:

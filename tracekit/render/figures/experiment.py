@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tracekit.model.experiment import ArmRow, Effect, ExperimentSummary, HypothesisRow, Verdict
+from tracekit.model.experiment import ArmRow, Effect, ExperimentSummary, HypothesisRow, Verdict, Window
 from tracekit.render.figures.common import Figure, figure, plain
 from tracekit.units import DurationUnit
 
@@ -18,22 +18,27 @@ _MARKS = {
 
 
 def experiment_figures(summary: ExperimentSummary) -> dict[str, Figure]:
-    """``effects`` and ``arms``, as far as anything has finished."""
+    """``effects``, ``every`` and ``arms``, as far as anything has finished."""
     figures = {}
-    judged = [(row, row.effects[0]) for row in summary.hypotheses if row.effects and row.effects[0].mean_ns is not None]
-    if judged:
-        figures["effects"] = _effects(judged)
+    for name, window, title in (
+        ("effects", Window.EXCESS, "of step 1 beyond a warm step"),
+        ("every", Window.WARM, "of every warm step"),
+    ):
+        effects = [(row, row.effect(window)) for row in summary.hypotheses]
+        judged = [(row, effect) for row, effect in effects if effect.mean_ns is not None]
+        if judged:
+            figures[name] = _effects(judged, title)
     arms = [arm for arm in summary.arms if arm.first_ns is not None]
     if arms:
         figures["arms"] = _arms(arms)
     return figures
 
 
-def _effects(judged: Sequence[tuple[HypothesisRow, Effect]]) -> Figure:
+def _effects(judged: Sequence[tuple[HypothesisRow, Effect]], title: str) -> Figure:
     unit = DurationUnit.fitting(max(abs(effect.high_ns or effect.mean_ns or 0) for _, effect in judged))
     data = []
     for verdict, (colour, symbol) in _MARKS.items():
-        own = [(row, effect) for row, effect in judged if row.verdict == verdict]
+        own = [(row, effect) for row, effect in judged if effect.verdict == verdict]
         if own:
             data.append(_dots(own, unit, verdict, colour, symbol))
     zero = {
@@ -42,7 +47,7 @@ def _effects(judged: Sequence[tuple[HypothesisRow, Effect]]) -> Figure:
     names = [plain(row.hypothesis) for row, _ in judged]
     return figure(
         data,
-        f"{unit.name} of step 1",
+        f"{unit.name} {title}",
         "",
         height=110 + 36 * len(judged),
         showlegend=True,

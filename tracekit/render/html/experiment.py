@@ -7,7 +7,7 @@ from typing import Any
 
 import tracekit
 from tracekit.model import Cause
-from tracekit.model.experiment import ArmRow, Effect, ExperimentSummary, HypothesisRow, Verdict
+from tracekit.model.experiment import ArmRow, Effect, ExperimentSummary, HypothesisRow, Verdict, Window
 from tracekit.render.figures.experiment import experiment_figures
 from tracekit.render.html.blocks import Table
 from tracekit.render.html.page import render_charted
@@ -41,19 +41,29 @@ def render_experiment_page(summary: ExperimentSummary) -> str:
 
 
 def _title(summary: ExperimentSummary) -> str:
-    """The hypotheses that hold, the costliest first."""
-    held = [row for row in summary.hypotheses if row.verdict is Verdict.SUPPORTED and row.effects]
-    held.sort(key=lambda row: -(row.effects[0].mean_ns or 0))
-    if not held:
-        return "No hypothesis is supported by what has been run"
-    first, *others = [f"{row.hypothesis} takes {format_duration(row.effects[0].mean_ns or 0)}" for row in held]
-    return visible(f"{first[:1].upper()}{first[1:]} of step 1{''.join(f', {other}' for other in others[:1])}")
+    """What makes step 1 longer, the costliest first, and what every step pays most for."""
+    longer, every = (_held(summary.hypotheses, window) for window in (Window.EXCESS, Window.WARM))
+    told = [f"{name} makes step 1 longer by {cost}" for name, cost in longer[:1]]
+    told += [f"{name} by {cost}" for name, cost in longer[1:2]]
+    told += [f"every warm step pays {cost} for {name}" for name, cost in every[:1]]
+    first, *others = told or ["No hypothesis is supported by what has been run"]
+    return visible(f"{first[:1].upper()}{first[1:]}{''.join(f', {other}' for other in others)}")
+
+
+def _held(rows: Sequence[HypothesisRow], window: Window) -> list[tuple[str, str]]:
+    """The hypotheses that are supported in a window, and their cost, the costliest first."""
+    effects = [(row.hypothesis, row.effect(window)) for row in rows if not row.check]
+    held = [(name, effect.mean_ns or 0) for name, effect in effects if effect.verdict is Verdict.SUPPORTED]
+    return [(name, format_duration(cost)) for name, cost in sorted(held, key=lambda pair: -pair[1])]
 
 
 def _effects_title(rows: Sequence[HypothesisRow]) -> str:
     told = [row for row in rows if row.verdict is not Verdict.CANNOT_TELL]
     held = sum(row.verdict is Verdict.SUPPORTED for row in told)
-    return f"{held} of {len(rows)} causes are shown, {len(told) - held} refuted, {len(rows) - len(told)} cannot be told"
+    return (
+        f"Of what step 1 takes beyond a warm step, {held} of {len(rows)} causes are shown, {len(told) - held} refuted, "
+        f"{len(rows) - len(told)} cannot be told"
+    )
 
 
 def _arms_title(arms: Sequence[ArmRow]) -> str:
@@ -71,18 +81,20 @@ def _head(summary: ExperimentSummary) -> list[str]:
 
 
 def _hypothesis(row: HypothesisRow) -> dict[str, Any]:
-    effect = row.effects[0] if row.effects else None
-    known = effect is not None and effect.mean_ns is not None
+    effect, warm = row.effect(Window.EXCESS), row.effect(Window.WARM)
+    known = effect.mean_ns is not None
     return {
         "name": visible(row.hypothesis),
         "claim": visible(row.claim),
         "verdict": str(row.verdict),
         "mark": _MARKS[row.verdict],
         "tone": row.verdict.name.lower().replace("_", "-"),
-        "gain": format_duration(effect.mean_ns or 0) if effect and known else "",
-        "interval": _interval(effect) if effect and known else "",
+        "gain": format_duration(effect.mean_ns or 0) if known else "",
+        "interval": _interval(effect) if known else "",
+        "inside": "" if effect.inside_ns is None else format_duration(effect.inside_ns),
         "arms": visible(f"{row.slow} less {row.fast}"),
         "reason": visible(row.reason),
+        "warm": "" if warm.mean_ns is None else f"{format_duration(warm.mean_ns)} ({_interval(warm)}), {warm.verdict}",
     }
 
 
@@ -100,14 +112,16 @@ def _effects_table(rows: Sequence[HypothesisRow]) -> Table:
             str(effect.verdict),
             "-" if effect.mean_ns is None else format_duration(effect.mean_ns),
             _interval(effect),
+            "-" if effect.inside_ns is None else format_duration(effect.inside_ns),
             "-" if effect.share is None else format_share(effect.share),
             ", ".join(format_duration(value) for value in effect.differences_ns),
         ]
         for row in rows
         for effect in row.effects
     ]
-    header = ["hypothesis", "window", "verdict", "mean", "95% interval", "share", "difference in each block"]
-    return Table("Slow arm less fast arm, paired within blocks", header, texts, texts=3)
+    header = ["hypothesis", "window", "verdict", "mean", "95% interval", "inside", "share", "difference in each block"]
+    note = "inside: what the causes within the runs differ by; share: of the same window in the baseline"
+    return Table("Slow arm less fast arm, paired within blocks", header, texts, texts=3, note=note)
 
 
 def _arms_table(arms: Sequence[ArmRow]) -> Table:
