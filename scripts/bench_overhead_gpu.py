@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """What tracekit's hooks cost a step, and whether they wait for the device, measured within one process.
 
-Periods of four steps with hooks on and off alternate, each pair of them in random order; the first step of a period is
+Periods of three steps with hooks on and off alternate, each pair of them in random order; the first step of a period is
 not counted, since the interpreter forgets what it had learned of a class that is patched. Every transformer block
 is timed on the host, in every counted step. A shared machine disturbs some of them, and never makes one faster, so that
-the blocks' lower quartiles are compared, and their medians beside them: the sum over blocks with hooks, over the sum
-without, less one. The intervals come from resampling whole periods (bootstrap). What else varies is kept down: the
-process stays on cores of its own choice, and the garbage collector rests.
+a period stands for the sum over blocks of the fastest time of each. A pair's two periods are neighbours: what drifts
+over minutes leaves their ratio alone. Given is the median of the pairs' ratios, less one, with an interval from
+resampling the pairs (bootstrap). What else varies is kept down: the process stays on cores of its own choice, and the
+garbage collector rests.
 
 Before that, whole steps with hooks on and off alternate under CUPTI's record, which counts the calls that synchronise.
 After it, whole calls with all of tracekit and without it alternate.
@@ -56,19 +57,18 @@ ARMS = {
     "resident": OffloadOptions(mode="resident"),
 }
 WHAT = """\
-Periods of steps with hooks on and off alternate; each block of the transformer is timed on the host. Given is what the
-hooks add to a step's blocks undisturbed (the sum of the blocks' lower quartiles with hooks, over that without) and in
-the median, with 95% intervals from resampling pairs of neighbouring periods; "CPU" is the CPU time of the pipeline's
-thread in place of the wall time. "waits" are calls into the CUDA runtime that synchronise, per step, counted by CUPTI
-in whole steps with and without hooks: the hooks add none where both agree. "all of it" compares whole calls of the
-pipeline, as `tracekit profile` records them (hooks, CUPTI's record, the allocator's history, NVML), with calls without
-tracekit, in turn: the median time of a step with and without, and the ratios of the pairs.
+Periods of steps with hooks on and off alternate; each block of the transformer is timed on the host. "hooks add" is the
+median, over pairs of neighbouring periods, of the sum of the blocks' fastest times with hooks over that without, less
+one; the 95% interval comes from resampling the pairs. "waits" are calls into the CUDA runtime that synchronise, per
+step, counted by CUPTI in whole steps with and without hooks: the hooks add none where both agree. "all of it" compares
+whole calls of the pipeline, as `tracekit profile` records them (hooks, CUPTI's record, the allocator's history, NVML),
+with calls without tracekit, in turn: the median time of a step with and without, and the ratios of the pairs.
 """
-PERIOD = 4
+PERIOD = 3
 """Steps of a period; the first is not counted."""
 PERIODS = 6
 """Periods of one call of the pipeline, after a step that warms up."""
-RESAMPLES = 1000
+RESAMPLES = 10_000
 WAIT_STEPS = 9
 CALLS, CALL_STEPS, WARM_AFTER = 5, 10, 2
 """Pairs of whole calls, steps of each, and the step after which they are timed."""
@@ -92,13 +92,13 @@ class Switch:
 
 @dataclass
 class Periods:
-    """The blocks' times, a matrix [counted step, block] for each period: (hooks on, wall ns, CPU ns)."""
+    """The blocks' times in ns, a matrix [counted step, block] for each period: (hooks on, times)."""
 
     switch: Switch
     order: random.Random
-    done: list[tuple[bool, np.ndarray, np.ndarray]] = field(default_factory=list)
+    done: list[tuple[bool, np.ndarray]] = field(default_factory=list)
     _plan: list[bool] = field(default_factory=list)
-    _times: list[list[tuple[int, int]]] = field(default_factory=list)
+    _times: list[list[int]] = field(default_factory=list)
 
     def begin_call(self) -> int:
         """Plan a call; returns how many steps it must have."""
@@ -109,43 +109,39 @@ class Periods:
 
     def run_block(self, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """One block of a step, timed on the host."""
-        wall, cpu = time.monotonic_ns(), time.thread_time_ns()
+        start = time.monotonic_ns()
         result = forward(*args, **kwargs)
-        cpu, wall = time.thread_time_ns() - cpu, time.monotonic_ns() - wall
-        self._times[-1].append((wall, cpu))
+        self._times[-1].append(time.monotonic_ns() - start)
         return result
 
     def step_ended(self, _pipeline: Any, step: int, _timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Diffusers' callback_on_step_end."""
         period, place = divmod(step, PERIOD)  # step 0 warms up; PERIOD steps end each period
         if place == 0 and step:
-            counted = np.array(self._times[-PERIOD + 1 :], np.float64)
-            self.done.append((self._plan[period - 1], counted[:, :, 0], counted[:, :, 1]))
+            self.done.append((self._plan[period - 1], np.array(self._times[-PERIOD + 1 :])))
         if place == 0 and period < PERIODS:
             self.switch.turn(self._plan[period])
         self._times.append([])
         gc.collect(0)
         return kwargs
 
-    def cost(self, which: int, quantile: float) -> tuple[float, float, float]:
-        """What hooks add in wall (1) or CPU (2) time: the ratio less one, and its 95% interval."""
+    def cost(self) -> tuple[float, float, float]:
+        """What hooks add to a step: the ratio less one, and its 95% interval."""
         # Periods come in pairs, one with hooks and one without: both sides have as many, in the same order.
-        on, off = (np.array([period[which] for period in self.done if period[0] is side]) for side in (True, False))
-        draw = np.random.default_rng(0)
-
-        def ratio(pairs: np.ndarray) -> float:
-            undisturbed = [np.quantile(np.concatenate(side[pairs]), quantile, axis=0).sum() for side in (on, off)]
-            return float(undisturbed[0] / undisturbed[1] - 1)
-
-        found = [ratio(draw.integers(len(on), size=len(on))) for _ in range(RESAMPLES)]
-        low, high = np.quantile(found, (0.025, 0.975)).tolist()
-        return ratio(np.arange(len(on))), low, high
+        on, off = (
+            np.array([wall.min(axis=0).sum() for side_on, wall in self.done if side_on is side])
+            for side in (True, False)
+        )
+        ratios = on / off - 1
+        drawn = np.random.default_rng(0).choice(ratios, (RESAMPLES, len(ratios)))
+        low, high = np.quantile(np.median(drawn, axis=1), (0.025, 0.975)).tolist()
+        return float(np.median(ratios)), low, high
 
     def width(self) -> float:
-        """Width of the interval of what hooks add to an undisturbed step."""
+        """Width of the interval."""
         if len(self.done) < 2 * PERIODS:
             return math.inf
-        _, low, high = self.cost(1, 0.25)
+        _, low, high = self.cost()
         return high - low
 
 
@@ -217,18 +213,15 @@ def measure(options: argparse.Namespace, device: DeviceChoice, name: str, offloa
     whole = time_calls(everything, device, pipeline, call, synchronize)
     np.savez_compressed(
         output.with_suffix(".npz"),
-        on=[on for on, _, _ in periods.done],
-        wall_ns=[wall for _, wall, _ in periods.done],
-        cpu_ns=[cpu for _, _, cpu in periods.done],
+        on=[on for on, _ in periods.done],
+        wall_ns=[wall for _, wall in periods.done],
     )
     return {
         "arm": name,
         "recorder": options.recorder,
-        "counted steps": sum(len(wall) for _, wall, _ in periods.done),
+        "counted steps": sum(len(wall) for _, wall in periods.done),
         "blocks of a step without hooks, ms (10% to 90%)": spread(periods),
-        "undisturbed, wall (95%)": interval(periods.cost(1, 0.25)),
-        "undisturbed, CPU (95%)": interval(periods.cost(2, 0.25)),
-        "median, wall (95%)": interval(periods.cost(1, 0.5)),
+        "hooks add (95%)": interval(periods.cost()),
         "waits a step, on": waits[True],
         "waits a step, off": waits[False],
         "all of it": whole,
@@ -359,7 +352,7 @@ def interval(found: tuple[float, float, float]) -> str:
 
 
 def spread(periods: Periods) -> str:
-    steps = np.concatenate([wall.sum(axis=1) for on, wall, _ in periods.done if not on]) / 1e6
+    steps = np.concatenate([wall.sum(axis=1) for on, wall in periods.done if not on]) / 1e6
     return "{1:.1f} ({0:.1f} to {2:.1f})".format(*np.quantile(steps, (0.1, 0.5, 0.9)))
 
 
