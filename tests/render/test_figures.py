@@ -127,7 +127,7 @@ def test_bandwidth_shows_the_ceilings_that_were_measured(report: Report) -> None
     ]
     figure = bandwidth_figure(report.runs[0].copies, ceilings)
     lines = {trace["name"]: trace["y"] for trace in figure["data"] if trace["mode"] == "lines"}
-    assert set(lines) == {"pinned ceiling", "pageable ceiling"}
+    assert set(lines) == {"pinned ceiling", "pageable, whole calls"}
     assert all(math.isclose(rate, 50, rel_tol=1e-3) for rate in lines["pinned ceiling"])
     # 8 GB/s warm and 1.6 cold are what the built run's copies take.
     medians = {trace["name"]: trace["y"] for trace in figure["data"] if trace.get("customdata")}

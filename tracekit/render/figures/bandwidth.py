@@ -14,7 +14,7 @@ from tracekit.render.figures.palette import role
 from tracekit.units import format_bytes, gb_per_s, megabytes
 
 _SYMBOLS = {"mmap": "circle", "anonymous": "diamond", "pinned": "square", "unknown": "x"}
-_CEILINGS = {Measure.PINNED_H2D: ("pinned ceiling", "solid"), Measure.PAGEABLE_H2D: ("pageable ceiling", "dash")}
+_CEILINGS = {Measure.PINNED_H2D: ("pinned ceiling", "solid"), Measure.PAGEABLE_H2D: ("pageable, whole calls", "dash")}
 
 
 def series_name(group: CopyGroup) -> str:
