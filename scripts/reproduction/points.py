@@ -8,7 +8,7 @@ from reproduction import arithmetic as post
 from reproduction.plans import STEP_COUNTS
 from reproduction.results import Results
 from tracekit.model.causes import Cause
-from tracekit.model.experiment import ArmRow, HypothesisRow, Window
+from tracekit.model.experiment import ArmRow, HypothesisRow, Verdict, Window
 from tracekit.units import format_bytes, format_duration
 
 NOT_MEASURED = "not measured yet"
@@ -120,7 +120,11 @@ def _guess(results: Results, name: str, said: str) -> Point:
         if effect.mean_ns is not None and effect.low_ns is not None and effect.high_ns is not None:
             interval = f"{format_duration(effect.low_ns)} to {format_duration(effect.high_ns)}"
             parts.append(f"{effect.window}: {format_duration(effect.mean_ns)} ({interval}), {effect.verdict}")
-    return Point(said, f"{row.slow} against {row.fast}: {'; '.join(parts) or row.reason}", row.verdict.value)
+    excess, warm = (row.effect(window).verdict for window in (Window.EXCESS, Window.WARM))
+    holds = row.verdict.value
+    if excess != Verdict.SUPPORTED and warm == Verdict.SUPPORTED:
+        holds = f"for step 1: {holds}; every step pays it"
+    return Point(said, f"{row.slow} against {row.fast}: {'; '.join(parts) or row.reason}", holds)
 
 
 def _premise(results: Results) -> Point:

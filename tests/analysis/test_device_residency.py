@@ -15,7 +15,7 @@ from tracekit.analysis import build_timeline, summarize
 from tracekit.analysis.report import build_report
 from tracekit.analysis.report import residency as view
 from tracekit.analysis.report.residency import MAX_ROWS, block_of
-from tracekit.analysis.report.residencystays import ALWAYS, Stays, weight_stays
+from tracekit.analysis.weightstays import ALWAYS, Stays, weight_stays
 from tracekit.model import RunData
 from tracekit.model.report import Matrix, Residency
 

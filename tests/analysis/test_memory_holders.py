@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -107,13 +108,29 @@ def test_at_any_moment_an_offload_drops_what_its_onload_brought(failed: Timeline
 def test_a_tied_weight_counts_once_whichever_name_was_copied(failed: Timeline) -> None:
     copies = failed.copies.copy()
     copies["fqn"] = copies["fqn"].astype(str).replace("text_encoder.embed", "text_encoder.head").astype("category")
-    by_the_other_name = Timeline(**{**vars(failed), "copies": copies})
+    by_the_other_name = replace(failed, copies=copies)
     assert shares(memory_holders(by_the_other_name, at(2))) == {"text_encoder": 40}
+
+
+def test_a_resident_weight_stays_through_the_offloads_of_its_module(failed: Timeline) -> None:
+    # Of block 0 the weight was put there before the run, as partial residency does; its bias streams.
+    resident = failed.copies["copy_id"] == 1
+    moved = failed.copies.assign(
+        span_id=failed.copies["span_id"].mask(resident, -1), start_ns=failed.copies["start_ns"].mask(resident, at(2))
+    )
+    partial = replace(failed, copies=moved)
+    assert shares(memory_holders(partial, at(42))) == {"transformer": 101, "text_encoder": 40}
+    assert shares(memory_holders(partial, at(46))) == {"transformer": 100, "text_encoder": 40}
+    memory = out_of_memory(partial)
+    assert memory is not None
+    assert dict(memory.holders[0].modules) == {
+        "transformer.blocks.1": 200 * MIB, "transformer.blocks.0": 100 * MIB
+    }  # fmt: skip
 
 
 def test_nothing_is_guessed_where_memory_was_not_recorded(failed: Timeline) -> None:
     run = make_run({}, make_manifest(complete=False, incomplete_reason="torch.OutOfMemoryError: no words"))
-    blank = memory_holders(Timeline(**{**vars(failed), "run": run}), at(98))
+    blank = memory_holders(replace(failed, run=run), at(98))
     assert (blank.holders, blank.allocated_bytes, blank.other_bytes, blank.unallocated_bytes) == ([], None, None, None)
     assert memory_holder_lines(blank) == ["out of device memory"]
 

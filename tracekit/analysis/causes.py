@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tracekit.analysis.activity import Activity
 from tracekit.analysis.copycosts import CopyCosts
 from tracekit.analysis.hosttime import host_time
 from tracekit.analysis.intervals import Coverage, Times
@@ -49,7 +50,7 @@ class CauseFinder:
         run = timeline.run
         self._timeline = timeline
         ops = run.device_ops
-        self._kernels = Coverage.of_rows(ops, (ops["op"] == "kernel").to_numpy())
+        self._kernels = timeline.once(Activity.of).kernels
         self._known = run.manifest.activity in DEVICE_RECORDS
         self._record = np.sort(ops["start_ns"].to_numpy())
         self._copies = _ExclusiveCopies.of(timeline.copies, costs, self._kernels)

@@ -39,6 +39,11 @@ def weight_onloads(copies: pd.DataFrame) -> Times:
     return np.asarray(rows[order])
 
 
+def onload_rows(timeline: Timeline) -> Times:
+    """The positions of a timeline's weight onloads, in order: to be asked for by `Timeline.once`."""
+    return weight_onloads(timeline.copies)
+
+
 def onload_numbers(copies: pd.DataFrame) -> tuple[Times, Times]:
     """Of weight onloads in order: a number for each one's parameter, and how many of that parameter came before."""
     weight = row_numbers(copies[["fqn", "parameter"]])
@@ -47,7 +52,7 @@ def onload_numbers(copies: pd.DataFrame) -> tuple[Times, Times]:
 
 def transfer_rows(timeline: Timeline, evidence: HostEvidence, ceilings: Ceilings) -> Transfers:
     """The onloads of every weight, of modules' weights together, and of components'."""
-    rows = weight_onloads(timeline.copies)
+    rows = timeline.once(onload_rows)
     columns = ["fqn", "parameter", "size_bytes", "duration_ns", "paged"]
     copies = timeline.copies[columns].iloc[rows]
     weight, onload = onload_numbers(copies)

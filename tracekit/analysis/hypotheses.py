@@ -190,8 +190,10 @@ def _verdict_text(experiment: Experiment, rows: list[HypothesisRow], excess: int
 
 
 def _named(row: HypothesisRow, effect: Effect) -> str:
-    if effect.verdict != Verdict.SUPPORTED or effect.mean_ns is None or effect.low_ns is None or effect.high_ns is None:
+    if effect.mean_ns is None or effect.low_ns is None or effect.high_ns is None:
         return row.hypothesis
+    if effect.verdict != Verdict.SUPPORTED:
+        return f"{row.hypothesis} (at most {format_duration(max(0, effect.high_ns))})"
     interval = f"{format_duration(effect.low_ns)} to {format_duration(effect.high_ns)}"
     return f"{row.hypothesis} ({format_duration(effect.mean_ns)}; 95% interval {interval})"
 

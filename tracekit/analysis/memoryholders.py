@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
 from tracekit.analysis.intervals import Times
-from tracekit.model import Direction, SpanKind, Timeline
+from tracekit.analysis.weightstays import weight_stays
+from tracekit.model import SpanKind, Timeline
 from tracekit.model.memoryholders import MemoryHolder, MemoryHolders
 from tracekit.model.text import codes_and_texts
 
@@ -46,8 +46,10 @@ def memory_holders(timeline: Timeline, t_ns: int, end_ns: int | None = None, fqn
     Allocated memory is the last sample until then, or the largest until `end_ns`, if it is given: what is allocated
     between two calls has samples of its own only on CUDA.
     """
-    held = _held_weights(timeline, t_ns)
-    whole, sums = _by_component(_distinct(timeline.run.parameters)), _by_component(held)
+    stays = timeline.once(weight_stays)
+    there = np.unique(stays.weight[(stays.start_ns <= t_ns) & (t_ns < stays.end_ns)])
+    held = stays.weights.iloc[there]
+    whole, sums = _by_component(stays.weights), _by_component(held)
     holders = [
         MemoryHolder(
             component=component,
@@ -91,58 +93,9 @@ def _failure(spans: pd.DataFrame) -> tuple[int, int, str]:
     return last_start, int(spans["end_ns"].max()), str(named.iloc[-1]) if len(named) else ""
 
 
-def _held_weights(timeline: Timeline, t_ns: int) -> pd.DataFrame:
-    """The parameters on the device at a moment, tied ones once.
-
-    A weight is there from its last copy to the device on, unless it was dropped since: by an offload of its module, of
-    one around it or of the module whose onload brought it, or by one of everything that onloads brought.
-    """
-    parameters = _distinct(timeline.run.parameters)
-    copies = timeline.copies
-    copies = copies[copies["is_weight"] & (copies["direction"] == Direction.H2D) & (copies["start_ns"] <= t_ns)]
-    last = copies.sort_values("start_ns", kind="stable").drop_duplicates(["fqn", "parameter"], keep="last")
-    spans = timeline.spans
-    onloads = spans[spans["kind"] == SpanKind.ONLOAD].set_index("span_id")["fqn"].astype(str)
-    leader = last["span_id"].map(onloads)
-    offloads = spans[(spans["kind"] == SpanKind.OFFLOAD) & (spans["end_ns"] <= t_ns)]
-    dropped = offloads.groupby("fqn", observed=True)["end_ns"].max()
-    gone = {str(fqn): int(end) for fqn, end in dropped.items()}
-    brought = zip(last["fqn"].astype(str), last["parameter"].astype(str), leader, last["start_ns"], strict=True)
-    there = {
-        f"{fqn}.{parameter}"
-        for fqn, parameter, brought_by, came in brought
-        if not any(gone.get(path, -1) > came for path in _droppers(fqn, brought_by))
-    }
-    # One of several tied weights stands for all.
-    names = _dotted(timeline.run.parameters)
-    tied = timeline.run.parameters["tied_to"].astype(str)
-    storages = set(tied.where(tied != "", names)[names.isin(there)])
-    return parameters[_dotted(parameters).isin(storages)]
-
-
 def _by_component(parameters: pd.DataFrame) -> dict[str, int]:
     sums = parameters.groupby("component", observed=True)["size_bytes"].sum()
     return {str(component): int(size) for component, size in sums.items()}
-
-
-def _droppers(fqn: str, brought_by: object) -> Iterator[str]:
-    """Whose offload drops a weight of this module."""
-    path = fqn
-    while path:
-        yield path
-        path = path.rpartition(".")[0]
-    if isinstance(brought_by, str):
-        yield brought_by
-        yield ""
-
-
-def _distinct(parameters: pd.DataFrame) -> pd.DataFrame:
-    """Each storage's first parameter."""
-    return parameters[parameters["tied_to"] == ""].drop_duplicates(["fqn", "parameter"])
-
-
-def _dotted(parameters: pd.DataFrame) -> pd.Series[str]:
-    return parameters["fqn"].astype(str) + "." + parameters["parameter"].astype(str)
 
 
 def _modules(held: pd.DataFrame) -> list[tuple[str, int]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from tracekit.analysis.coldwarm import weight_onloads
+from tracekit.analysis.coldwarm import onload_rows
 from tracekit.analysis.hostevidence import TRACE, HostEvidence
 from tracekit.model import NONE, HostMemory, Paging, PagingEvidence, Timeline
 from tracekit.units import format_bytes
@@ -21,7 +21,7 @@ _STEP = ["run_index", "step_index"]
 
 def paging_evidence(timeline: Timeline, evidence: HostEvidence) -> PagingEvidence | None:
     """The verdict on paging; None where no weight was copied to the device."""
-    onloads = weight_onloads(timeline.copies)
+    onloads = timeline.once(onload_rows)
     mapped = onloads[(timeline.copies["host_memory"] == HostMemory.MMAP).to_numpy()[onloads]]
     if len(onloads) == 0:
         return None

@@ -37,7 +37,7 @@ def summarize(timeline: Timeline) -> Summary:
     """The summary of a run folder, its verdict included; its advice comes from tracekit.analysis.findings."""
     run, copies = timeline.run, timeline.copies
     manifest = run.manifest
-    activity = Activity.of(timeline)
+    activity = timeline.once(Activity.of)
     h2d = copies.loc[copies["direction"] == Direction.H2D, ["size_bytes", "host_memory"]]
     measured = ceiling_rows(run.calibration)
     ceilings = Ceilings(measured)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tracekit.model.manifest import Manifest
 from tracekit.model.tables import Table
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Derived = TypeVar("Derived")
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,14 @@ class Timeline:
     steps: pd.DataFrame
     spans: pd.DataFrame
     copies: pd.DataFrame
+    _derived: dict[Callable[[Timeline], Any], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def once(self, derive: Callable[[Timeline], Derived]) -> Derived:
+        """What `derive` makes of this timeline, made when first asked for: several analyses look at the same."""
+        if derive not in self._derived:
+            self._derived[derive] = derive(self)
+        found: Derived = self._derived[derive]
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ class Predictor:
         if timeline.steps.empty:
             raise UsageError(f"no prediction from {timeline.run.path}: no denoising step was recorded")
         self.timeline = timeline
-        self.activity = Activity.of(timeline)
+        self.activity = timeline.once(Activity.of)
         self._reader = TapeReader(timeline, self.activity)
         self._first = self._reader.first_step()
         self.warm = self._reader.steps or [self._first]

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tracekit.analysis.intervals import Times
-from tracekit.analysis.report.residencystays import ALWAYS, Stays, weight_stays
+from tracekit.analysis.weightstays import ALWAYS, Stays, weight_stays
 from tracekit.model import SpanKind, Timeline
 from tracekit.model.report import Matrix, Residency, ResidencyWindow, StepParts
 from tracekit.units import format_memory
@@ -27,7 +27,7 @@ def device_residency(timeline: Timeline, first: StepParts | None, warm: StepPart
     Times are the host's: an asynchronous copy counts from its launch.
     """
     windows = _windows(timeline, first, warm)
-    stays = weight_stays(timeline)
+    stays = timeline.once(weight_stays)
     if not windows or not len(stays.weight):
         return None
     blocks, each, block = _blocks(timeline, stays)
@@ -93,7 +93,8 @@ def block_of(fqn: str) -> str:
 
 def _first_runs(timeline: Timeline) -> dict[str, int]:
     """When a forward of each block, or of a module in it, first began."""
-    forwards = timeline.spans[timeline.spans["kind"] == SpanKind.FORWARD]
+    is_forward = timeline.spans["kind"] == SpanKind.FORWARD
+    forwards = timeline.spans.loc[is_forward, ["fqn", "start_ns"]]
     first = forwards.groupby("fqn", observed=True)["start_ns"].min()
     ran: dict[str, int] = {}
     for fqn, start in first.items():
