@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from tracekit.analysis.activity import Activity
-from tracekit.analysis.prediction.tape import ALLOCATING, called, is_onload, weight_copy_times
+from tracekit.analysis.coldwarm import onload_rows
+from tracekit.analysis.prediction.tape import ALLOCATING, called, weight_copy_times
 from tracekit.model import HostMemory, Timeline
 from tracekit.model.text import row_numbers
 
@@ -45,9 +46,8 @@ class CopyEvidence:
     @classmethod
     def of(cls, timeline: Timeline, activity: Activity) -> CopyEvidence:
         """The evidence of a timeline's weight copies to the device."""
-        copies, evidence = timeline.copies, cls()
-        rows = is_onload(copies)
-        copies = copies[_COLUMNS].iloc[rows]
+        evidence = cls()
+        copies = timeline.copies[_COLUMNS].iloc[timeline.once(onload_rows)]
         call, transfer = weight_copy_times(copies, activity)
         allocation = called(timeline.run.runtime_calls, *ALLOCATING).within(
             copies["start_ns"].to_numpy(), copies["end_ns"].to_numpy()

@@ -11,9 +11,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from tracekit.analysis.activity import Activity
+from tracekit.analysis.coldwarm import onload_rows
 from tracekit.analysis.intervals import Coverage, Times
 from tracekit.analysis.prediction.tape import called
-from tracekit.model import Direction, SpanKind, Timeline
+from tracekit.model import SpanKind, Timeline
 from tracekit.model.text import codes_and_texts
 
 
@@ -133,8 +134,8 @@ def _copies_an_onload(timeline: Timeline) -> dict[str, int]:
     """How many weights each module's onload usually brought."""
     spans, copies = timeline.spans, timeline.copies
     onloads = spans.loc[spans["kind"] == SpanKind.ONLOAD, ["span_id", "fqn"]]
-    is_onload = (copies["is_weight"] & (copies["direction"] == Direction.H2D)).to_numpy()
-    place = pd.Index(onloads["span_id"]).get_indexer(copies["span_id"].to_numpy()[is_onload])
+    brought_in = copies["span_id"].to_numpy()[timeline.once(onload_rows)]
+    place = pd.Index(onloads["span_id"]).get_indexer(brought_in)
     brought = pd.Series(np.bincount(place[place >= 0], minlength=len(onloads)))
     usual = brought.groupby(onloads["fqn"].to_numpy(), observed=True).median()
     return {str(fqn): round(count) for fqn, count in usual.items()}

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from tracekit.analysis.coldwarm import onload_rows
 from tracekit.analysis.intervals import Times
-from tracekit.analysis.prediction.tape import is_onload
 from tracekit.model import NONE, Phase, SpanKind, Timeline
 from tracekit.model.text import codes_and_texts
 
@@ -77,7 +77,7 @@ def _weights_held(timeline: Timeline) -> tuple[Times, Times]:
     one that no onload span brought stays.
     """
     spans, copies = timeline.spans, timeline.copies
-    copies = copies[["start_ns", "size_bytes", "span_id"]].iloc[is_onload(copies)]
+    copies = copies[["start_ns", "size_bytes", "span_id"]].iloc[timeline.once(onload_rows)]
     came = copies["start_ns"].to_numpy()
     size = -(-copies["size_bytes"].to_numpy() // _BLOCK) * _BLOCK
     codes, texts = codes_and_texts(spans["fqn"])

@@ -18,7 +18,7 @@ import pandas as pd
 from tracekit.analysis.activity import Activity, copy_times
 from tracekit.analysis.intervals import Coverage, Times
 from tracekit.analysis.launches import LaunchFinder
-from tracekit.model import NONE, Direction, SpanKind, Timeline
+from tracekit.model import NONE, SpanKind, Timeline
 from tracekit.model.text import codes_and_texts, says
 
 MAX_STEPS = 12
@@ -214,12 +214,6 @@ def weight_copy_times(copies: pd.DataFrame, activity: Activity) -> tuple[Times, 
     device_start, device_end = copy_times(copies)
     known = (copies["device_start_ns"] != NONE).to_numpy()
     return call, np.where(known, copies["duration_ns"].to_numpy(), np.minimum(call, device_end - device_start))
-
-
-def is_onload(copies: pd.DataFrame) -> Times:
-    """Positions of weight copies to the device, by start."""
-    rows = np.flatnonzero(copies["is_weight"].to_numpy() & (copies["direction"] == Direction.H2D).to_numpy())
-    return np.asarray(rows[np.argsort(copies["start_ns"].to_numpy()[rows], kind="stable")])
 
 
 def _places(tape: Tape) -> list[Place]:

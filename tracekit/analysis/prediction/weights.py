@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
-from tracekit.model import Direction, HostMemory, Phase, Timeline
+from tracekit.analysis.coldwarm import onload_rows
+from tracekit.model import HostMemory, Phase, Timeline
 
 _BLOCK = 512
 _SMALL = 1 << 20
@@ -135,7 +134,7 @@ def _streamed_buffers(timeline: Timeline) -> set[tuple[str, str]]:
     if timeline.run.manifest.offload.mode not in ("sequential", "partial"):
         return set()
     copies = timeline.copies
-    rows = copies["is_weight"].to_numpy() & (copies["direction"] == Direction.H2D).to_numpy()
-    rows &= (copies["phase"] != Phase.SETUP).to_numpy()
-    chosen = copies[["fqn", "parameter"]].iloc[np.flatnonzero(rows)].drop_duplicates()
+    rows = timeline.once(onload_rows)
+    rows = rows[(copies["phase"] != Phase.SETUP).to_numpy()[rows]]
+    chosen = copies[["fqn", "parameter"]].iloc[rows].drop_duplicates()
     return {(str(fqn), str(name)) for fqn, name in zip(chosen["fqn"], chosen["parameter"], strict=True)}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from tracekit.model import Direction, Timeline
+from tracekit.analysis.coldwarm import onload_rows
+from tracekit.model import Timeline
 from tracekit.model.report import MAX_POINTS, CopyGroup, CopyState
 
 _STATES = list(CopyState)
@@ -18,9 +19,9 @@ _FINEST = 0.01
 def copy_groups(timeline: Timeline) -> list[CopyGroup]:
     """The groups by state, memory and size. Copies whose duration is not known are left out."""
     copies = timeline.copies
-    chosen = copies["is_weight"] & (copies["direction"] == Direction.H2D) & (copies["duration_ns"] > 0)
-    chosen &= copies["size_bytes"] > 0
-    own = copies.loc[chosen, ["size_bytes", "duration_ns", "first", "paged", "host_memory"]]
+    rows = timeline.once(onload_rows)
+    rows = rows[((copies["duration_ns"] > 0) & (copies["size_bytes"] > 0)).to_numpy()[rows]]
+    own = copies[["size_bytes", "duration_ns", "first", "paged", "host_memory"]].iloc[rows]
     paged, first, warm = (_STATES.index(state) for state in (CopyState.PAGED, CopyState.FIRST, CopyState.WARM))
     own = own.assign(
         state=np.where(own["paged"], paged, np.where(own["first"], first, warm)),

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tracekit.analysis.coldwarm import onload_rows
 from tracekit.analysis.intervals import Times
-from tracekit.model import NONE, Direction, SpanKind, Timeline
+from tracekit.model import NONE, SpanKind, Timeline
 from tracekit.model.report import MAX_HEAT_COLUMNS, HeatMap, Matrix
 from tracekit.model.text import codes_and_texts, row_numbers, says
 
@@ -86,10 +87,11 @@ def heat_map(timeline: Timeline, max_rows: int) -> HeatMap | None:
 def _step_copies(timeline: Timeline) -> pd.DataFrame:
     """Weights' copies to the device in steps, with what the page cache held of each before."""
     copies = timeline.copies
-    chosen = copies["is_weight"] & (copies["direction"] == Direction.H2D) & (copies["step_index"] != NONE)
+    rows = timeline.once(onload_rows)
+    rows = rows[copies["step_index"].to_numpy()[rows] != NONE]
     samples = timeline.run.host_samples.drop_duplicates("copy_id").set_index("copy_id")["resident_before"]
     columns = ["fqn", "run_index", "step_index", "start_ns", "size_bytes", "duration_ns", "copy_id"]
-    own = copies.loc[chosen, columns]
+    own: pd.DataFrame = copies[columns].iloc[rows]
     return own.assign(resident_before=samples.reindex(own["copy_id"]).to_numpy(float))
 
 
