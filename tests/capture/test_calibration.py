@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tracekit.api import CaptureOptions, profile_pipeline
-from tracekit.capture.calibration import calibrate
+from tracekit.capture.calibration import calibrate, hostwork
 from tracekit.capture.calibration.disk import MAX_BYTES, disk_samples
 from tracekit.capture.calibration.link import SIZES, SIZES_EMULATED
 from tracekit.capture.pagecache import cache, evict, mapped_share, mapped_weights, residency
@@ -47,6 +47,7 @@ def test_everything_that_the_emulated_device_has_is_measured(calibrated: Recorde
     assert set(found) == set(Measure) - {Measure.PINNED_H2D, Measure.PINNED_D2H, Measure.PIN}
     assert found[Measure.PAGEABLE_H2D] == found[Measure.PAGEABLE_D2H] == list(SIZES_EMULATED)
     assert len(found[Measure.DISK_READ]) == 2
+    assert found[Measure.HOST_WORK] == list(hostwork.SIZES)
     assert (calibrated.data.calibration.duration_ns > 0).all()
     assert calibrated.session.seen.warnings == []
 

@@ -94,6 +94,8 @@ class Measure(StrEnum):
     FRESH_D2H = "fresh D2H"  # into pageable memory that was never touched, as offloads copy back
     PIN = "pin"  # page-locking memory
     CLONE = "clone"  # copying within anonymous memory, its first touch included
+    HOST_COPY = "host copy"  # copying within anonymous memory that is mapped already
+    HOST_WORK = "host work"  # a piece of Python; `size_bytes` were copied from pageable memory just before it
     DISK_READ = "disk read"  # direct I/O from the weights' own files: fills no cache
     MAP_PAGES = "map pages"  # first touch of pages of a file that are in the page cache
 

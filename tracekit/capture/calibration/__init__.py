@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tracekit.capture.calibration.disk import disk_samples
+from tracekit.capture.calibration.hostwork import host_work_samples
 from tracekit.capture.calibration.link import link_samples
 from tracekit.capture.calibration.memory import memory_samples
 from tracekit.capture.calibration.sample import Sample
@@ -36,6 +37,7 @@ def calibrate(
         ("the disk", lambda: disk_samples(_mapped_weight_files() if files is None else files)),
         ("the link", lambda: link_samples(device)),
         ("memory", memory_samples),
+        ("the host's work", lambda: host_work_samples(device)),
     )
     with recorder.own_work("calibrate"), _unrecorded(recorder):
         for what, samples in parts:

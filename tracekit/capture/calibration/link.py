@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import torch
 
 from tracekit.capture.calibration.devicememory import device_bytes, free_bytes, given_back
 from tracekit.capture.calibration.sample import MB, Budget, Sample, fresh_bytes, touched_bytes
+from tracekit.capture.hostmemory import HostMemoryMap
 from tracekit.device.choice import DeviceChoice
 from tracekit.model import Measure
 
@@ -43,7 +45,7 @@ def link_samples(device: DeviceChoice) -> Iterator[Sample]:
 
 
 def _emulated(device: DeviceChoice) -> Iterator[Sample]:
-    sizes = _fitting(device, SIZES_EMULATED)
+    sizes = fitting(device, SIZES_EMULATED)
     buffers = _Buffers(touched_bytes(sizes[-1]), device_bytes(device, sizes[-1]), non_blocking=False)
     sizes = buffers.affordable(sizes, _on_host, _SECONDS_EMULATED)  # the link may be throttled
     yield from buffers.both_ways(sizes, _on_host, Measure.PAGEABLE_H2D, Measure.PAGEABLE_D2H, _SECONDS_EMULATED)
@@ -51,7 +53,7 @@ def _emulated(device: DeviceChoice) -> Iterator[Sample]:
 
 
 def _cuda(device: DeviceChoice) -> Iterator[Sample]:
-    sizes = _fitting(device, SIZES)
+    sizes = fitting(device, SIZES)
     host, on_device = touched_bytes(sizes[-1]), device_bytes(device, sizes[-1])
     pageable = _Buffers(host, on_device, non_blocking=False)
     timer = _Events()
@@ -64,7 +66,12 @@ def _cuda(device: DeviceChoice) -> Iterator[Sample]:
         yield from pinned.both_ways(sizes, queued, Measure.PINNED_H2D, Measure.PINNED_D2H, _SECONDS)
 
 
-def _fitting(device: DeviceChoice, sizes: tuple[int, ...]) -> tuple[int, ...]:
+def fitting(device: DeviceChoice, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """The sizes that the device's free memory has room for several times over.
+
+    Raises:
+        RuntimeError: none of them.
+    """
     limit = free_bytes(device) // _SHARE_OF_MEMORY
     fitting = tuple(size for size in sizes if size <= limit)
     if not fitting:
@@ -166,23 +173,35 @@ def _into_fresh(on_device: torch.Tensor) -> Iterator[Sample]:
 
 
 def _page_locking() -> Iterator[Sample]:
-    """Page-lock fresh memory, its first touch included, as pinning a weight does."""
+    """Get page-locked memory as torch's host allocator does, which keeps what it has got: so not from it.
+
+    `torch.cuda.cudart()` has no cudaHostAlloc. Where torch was linked with the runtime there is no library to ask.
+    """
+    path = next((path for path in HostMemoryMap().files() if "libcudart" in path.name), None)
+    if path is None:
+        return
+    runtime = ctypes.CDLL(str(path))
     for size in _PIN_BYTES:
         for _ in range(2):
-            memory = fresh_bytes(size)
+            address = ctypes.c_void_p()
             start = time.monotonic_ns()
-            with _page_locked(memory):
-                duration = time.monotonic_ns() - start
+            error = runtime.cudaHostAlloc(ctypes.byref(address), ctypes.c_size_t(size), ctypes.c_uint(0))
+            duration = time.monotonic_ns() - start
+            _check(error)
+            _check(runtime.cudaFreeHost(address))
             yield Sample(Measure.PIN, size, duration)
+
+
+def _check(error: int) -> None:
+    if error:
+        raise RuntimeError(f"CUDA refuses to page-lock memory (error {error})")
 
 
 @contextmanager
 def _page_locked(memory: torch.Tensor) -> Iterator[None]:
-    """Page-lock memory for a while: through CUDA itself, since torch's pool would keep what it once locked."""
+    """Page-lock memory that is there already, for a while."""
     runtime: Any = torch.cuda.cudart()
-    error = int(runtime.cudaHostRegister(memory.data_ptr(), memory.nbytes, 0))
-    if error:
-        raise RuntimeError(f"CUDA refuses to page-lock memory (error {error})")
+    _check(int(runtime.cudaHostRegister(memory.data_ptr(), memory.nbytes, 0)))
     try:
         yield
     finally:

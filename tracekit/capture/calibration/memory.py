@@ -18,7 +18,7 @@ REPEATS = 3
 
 
 def memory_samples() -> Iterator[Sample]:
-    """Clones and mappings of 32 MiB.
+    """Clones, copies and mappings of 32 MiB.
 
     Raises:
         OSError: there is no room for a temporary file.
@@ -28,12 +28,14 @@ def memory_samples() -> Iterator[Sample]:
 
 
 def _cloning() -> Iterator[Sample]:
-    """Copies into fresh anonymous memory: each page is first zeroed, then written."""
+    """Copies into fresh anonymous memory, each page first zeroed, then written; and again into the same pages."""
     source = touched_bytes(SIZE)
     for _ in range(REPEATS):
-        start = time.monotonic_ns()
-        fresh_bytes(SIZE).copy_(source)
-        yield Sample(Measure.CLONE, SIZE, time.monotonic_ns() - start)
+        target = fresh_bytes(SIZE)
+        for measure in (Measure.CLONE, Measure.HOST_COPY):
+            start = time.monotonic_ns()
+            target.copy_(source)
+            yield Sample(measure, SIZE, time.monotonic_ns() - start)
 
 
 def _mapping() -> Iterator[Sample]:
