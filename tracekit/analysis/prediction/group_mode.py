@@ -13,6 +13,7 @@ record_stream) and points the weights back to the host copy. A component whose r
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -23,6 +24,9 @@ from tracekit.model.plan import Configuration
 
 SEARCHED = ("quant_conv", "post_quant_conv", "encoder", "decoder")
 """Parts of autoencoders that diffusers searches for blocks of their own (``_group_offload_block_modules``)."""
+
+_NUMBER = re.compile(r"[0-9]{1,9}")
+"""The name of a list's member; longer ones are no place in any list, and may be too long for Python to read."""
 
 
 @dataclass(eq=False)
@@ -219,11 +223,13 @@ def block_groups(weights: Weights, blocks: int, autoencoders: frozenset[str]) ->
             for name, members in _lists(root, inside).items():
                 if f"{root}.{name}" in taken:
                     continue
-                for start in range(0, len(members), blocks):
-                    indexes = range(start, min(start + blocks, len(members)))
-                    own = once_each(weight for index in indexes for weight in members[index])
-                    first, last = (f"{root}.{name}.{index}" for index in (indexes[0], indexes[-1]))
-                    groups.append(Group(first, last, component, list(own)))
+                by_group: dict[int, list[Weight]] = {}
+                for index in sorted(members):
+                    by_group.setdefault(index // blocks, []).extend(members[index])
+                for number, own in by_group.items():
+                    indexes = (number * blocks, min((number + 1) * blocks - 1, max(members)))
+                    first, last = (f"{root}.{name}.{index}" for index in indexes)
+                    groups.append(Group(first, last, component, list(once_each(own))))
                 taken.append(f"{root}.{name}")
             rest = list(once_each(w for w in inside if not any(_below(w.fqn, other) for other in taken)))
             if rest:
@@ -232,14 +238,20 @@ def block_groups(weights: Weights, blocks: int, autoencoders: frozenset[str]) ->
     return groups
 
 
-def _lists(root: str, weights: Iterable[Weight]) -> dict[str, list[list[Weight]]]:
-    """A root's children that are lists of modules, told by their members' names, and the weights of each member."""
+def _lists(root: str, weights: Iterable[Weight]) -> dict[str, dict[int, list[Weight]]]:
+    """A root's children that are lists of modules, all members named by numbers, and each one's weights by its number.
+
+    Members without weights are not among them: a name may say any number.
+    """
     found: dict[str, dict[int, list[Weight]]] = {}
-    for weight in weights:
-        path = weight.fqn.removeprefix(f"{root}.").split(".")
-        if weight.fqn != root and len(path) > 1 and path[1].isdigit():
-            found.setdefault(path[0], {}).setdefault(int(path[1]), []).append(weight)
-    return {name: [own.get(index, []) for index in range(max(own) + 1)] for name, own in found.items()}
+    others: set[str] = set()
+    for weight in (weight for weight in weights if weight.fqn != root):
+        child, *path = weight.fqn.removeprefix(f"{root}.").split(".")
+        if path and _NUMBER.fullmatch(path[0]):
+            found.setdefault(child, {}).setdefault(int(path[0]), []).append(weight)
+        else:
+            others.add(child)
+    return {name: members for name, members in found.items() if name not in others}
 
 
 def _below(fqn: str, ancestor: str) -> bool:
