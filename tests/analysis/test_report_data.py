@@ -135,6 +135,20 @@ def test_memory_keeps_every_peak() -> None:
     assert track.limit_bytes == 85_000_000_000
 
 
+@pytest.mark.parametrize(
+    ("held", "title"),
+    [
+        (5_000_000, "Almost none of 79.2 GiB is used"),
+        (20 << 30, "59.2 GiB of 79.2 GiB is never used"),
+        (90 << 30, "0 B of 79.2 GiB is never used"),
+    ],
+)
+def test_the_unused_share_of_memory_is_said_sensibly(held: int, title: str) -> None:
+    row = {"series": "device_allocated_bytes", "device_index": 0, "t_ns": START_NS, "value": float(held)}
+    counters = make_frame(COUNTERS, [row])
+    assert report_of(dataclasses.replace(build_run(), counters=counters)).runs[0].titles.memory == title
+
+
 def test_memory_that_was_not_sampled_is_not_shown() -> None:
     run = dataclasses.replace(build_run(), counters=make_frame(COUNTERS, []))
     assert memory_track(build_timeline(run)) is None

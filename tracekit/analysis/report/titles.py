@@ -146,8 +146,8 @@ def _memory(memory: MemoryTrack | None) -> str:
         return "Device memory"
     if memory.limit_bytes is None:
         return f"At most {format_memory(memory.peak_bytes)} of device memory is held"
-    never = memory.limit_bytes - memory.peak_bytes
-    return f"{format_memory(max(never, 0))} of {format_memory(memory.limit_bytes)} is never used"
+    limit, never = format_memory(memory.limit_bytes), format_memory(max(memory.limit_bytes - memory.peak_bytes, 0))
+    return f"Almost none of {limit} is used" if never == limit else f"{never} of {limit} is never used"
 
 
 def _modules(summary: Summary) -> str:
