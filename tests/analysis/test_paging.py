@@ -105,6 +105,26 @@ def test_a_trace_of_reading_is_no_paging() -> None:
     assert evidence(sampled(build_run(), lambda run, step: (1.0, 0.004))).paging is Paging.NEVER
 
 
+def test_a_few_missing_pages_are_told_as_such_and_their_reading_is_a_cause() -> None:
+    summary = summarize(build_timeline(sampled(build_run(), lambda run, step: (0.996, 0.005) if step == 0 else WARM)))
+    assert summary.paging is not None
+    assert (summary.paging.paging, summary.paging.is_trace) == (Paging.NEVER, True)
+    assert "Next to no weights paged: " in summary.verdict
+    assert "every page" not in summary.verdict
+    assert Cause.DISK in step_causes(summary, summary.steps[0])
+
+
+def test_what_something_else_read_while_all_weights_were_in_memory_is_no_paging() -> None:
+    run = sampled(build_run(), lambda run, step: WARM)
+    # As when a library is loaded during one copy.
+    run.host_samples.loc[run.host_samples.index[3], "read_bytes"] = 200_000
+    summary = summarize(build_timeline(run))
+    assert summary.paging is not None
+    assert (summary.paging.first_read_bytes, summary.paging.is_trace) == (0, False)
+    assert "every page of the weights that were probed was in memory" in summary.verdict
+    assert not any(row.cause is Cause.DISK for row in summary.causes)
+
+
 def test_weights_that_are_in_no_file_cannot_page() -> None:
     run = build_run()
     moved = run.copies.assign(host_memory=same_text("anonymous", len(run.copies)))

@@ -125,6 +125,8 @@ def _paging(summary: Summary, *, slower: bool) -> str:
             return f"Paging came back: {evidence.reason}."
         case Paging.UNKNOWN if is_slower(summary):
             return f"Whether weights paged is not known: {evidence.reason}."
+        case Paging.NEVER if evidence.is_trace:
+            return f"Next to no weights paged: {evidence.reason}."
         case Paging.NEVER if is_slower(summary):
             return f"Paging is no cause of it: {evidence.reason}."
         case Paging.COLD_ONLY if not slower:

@@ -3,8 +3,10 @@
 A sample belongs to one copy. Small weights and page-locked memory have none, and what was not sampled is unknown here,
 not zero. The bytes read are the process's: they are taken for a copy's own where it came from a mapped file, but for a
 trace of them beside pages that were all in memory, or whose residency is not known: that is another thread's, since the
-kernel reads files ahead in large blocks. Reading ahead also means that bytes show at the copy that asked for them,
-while later copies are the ones that find, or wait for, what they brought: sums over a step are exact.
+kernel reads files ahead in large blocks. Nor are they where no weight had a page missing and all that was read together
+is a trace of what was probed: a library that the process loads meanwhile is on that disk, too. Reading ahead also means
+that bytes show at the copy that asked for them, while later copies are the ones that find, or wait for, what they
+brought: sums over a step are exact.
 """
 
 from __future__ import annotations
@@ -41,8 +43,12 @@ class HostEvidence:
         resident = np.append(host_samples["resident_before"].to_numpy(), np.nan)[row]
         read = np.append(host_samples["read_bytes"].to_numpy(), NONE)[row]
         mapped = (copies["host_memory"] == HostMemory.MMAP).to_numpy()
+        size = copies["size_bytes"].to_numpy()
         # A comparison with NaN is False: an unknown residency is no evidence of missing pages.
-        own = mapped & ((resident < 1) | (read > TRACE * copies["size_bytes"].to_numpy()))
+        missing = mapped & (resident < 1)
+        own = missing | (mapped & (read > TRACE * size))
+        if not missing.any() and read[own].sum() <= TRACE * size[mapped & (row != NONE)].sum():
+            own = missing
         return cls(
             row != NONE,
             np.where(mapped, resident, np.nan),

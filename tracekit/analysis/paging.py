@@ -101,7 +101,14 @@ class _Seen:
             )
         if cold:
             return Paging.COLD_ONLY, self._cold_reason(len(steps))
-        return Paging.NEVER, "every page of the weights that were probed was in memory before its copy"
+        return Paging.NEVER, self._trace_reason()
+
+    def _trace_reason(self) -> str:
+        if not _missing(self.probed):
+            return "every page of the weights that were probed was in memory before its copy"
+        rows, when = (self.probed, "copy") if _missing(self.later) else (self.first, "first onload")
+        size = format_bytes(rows["size"].sum())
+        return f"{format_bytes(_missing(rows))} of {size} of weights were missing from memory at their {when}"
 
     def _later_units(self) -> pd.DataFrame:
         """Bytes by step (outside steps: by run) of later onloads; not of a step that is mostly first onloads."""

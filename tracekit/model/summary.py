@@ -125,6 +125,11 @@ class PagingEvidence(msgspec.Struct, kw_only=True):
     resident_before: float | None
     paged_steps: list[tuple[int, int]]
 
+    @property
+    def is_trace(self) -> bool:
+        """Whether some of the weights were missing from memory, though too little to be called paging."""
+        return self.paging is Paging.NEVER and bool(self.first_read_bytes or self.later_read_bytes)
+
 
 class CeilingRow(msgspec.Struct, kw_only=True):
     """What this machine can do, by size: the median of `samples` brief measurements, and the fastest and slowest."""

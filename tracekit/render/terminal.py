@@ -80,7 +80,8 @@ def paging_line(paging: PagingEvidence) -> str:
     size = format_bytes(paging.mapped_bytes)
     read = f"{format_bytes(paging.first_read_bytes)} of {size} read at first onloads"
     later = f"{format_bytes(paging.later_read_bytes)} later"
-    return f"Paging {paging.paging}: {read}, {later}"
+    verdict = "next to none" if paging.is_trace else paging.paging
+    return f"Paging {verdict}: {read}, {later}"
 
 
 def module_rows(modules: Sequence[ModuleRow]) -> list[list[str]]:
