@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tracekit.analysis.ids import positions
 from tracekit.analysis.intervals import Times
-from tracekit.model import NONE, HostMemory
+from tracekit.model import NONE, HostMemory, Timeline
 
 TRACE = 0.01
 """Share of a copy's bytes up to which what was read, or was missing from memory, counts as nothing."""
@@ -39,7 +40,7 @@ class HostEvidence:
     @classmethod
     def of(cls, copies: pd.DataFrame, host_samples: pd.DataFrame) -> HostEvidence:
         """The samples of these copies; of several for one copy, the last written."""
-        row = _positions(copies["copy_id"].to_numpy(), host_samples["copy_id"].to_numpy())
+        row = positions(host_samples["copy_id"].to_numpy(), copies["copy_id"].to_numpy())
         resident = np.append(host_samples["resident_before"].to_numpy(), np.nan)[row]
         read = np.append(host_samples["read_bytes"].to_numpy(), NONE)[row]
         mapped = (copies["host_memory"] == HostMemory.MMAP).to_numpy()
@@ -56,6 +57,11 @@ class HostEvidence:
             np.append(host_samples["minor_faults"].to_numpy(), NONE)[row],
         )
 
+    @classmethod
+    def of_timeline(cls, timeline: Timeline) -> HostEvidence:
+        """The samples of a timeline's copies: to be asked for by `Timeline.once`."""
+        return cls.of(timeline.copies, timeline.run.host_samples)
+
     @property
     def known(self) -> npt.NDArray[np.bool_]:
         """Whether it can be said of the copy that it paged or that it did not."""
@@ -71,13 +77,3 @@ class HostEvidence:
         # A share outside 0 to 1 comes from no writer of ours.
         absent = np.clip(np.nan_to_num(1 - self.resident_before, nan=0.0), 0.0, 1.0)
         return np.asarray(absent * size_bytes).astype(np.int64)
-
-
-def _positions(wanted: Times, ids: Times) -> Times:
-    """Where each wanted id stands among `ids`, the last place of equal ones; `NONE` where it is not."""
-    if len(ids) == 0:
-        return np.full(len(wanted), NONE, np.int64)
-    order = np.argsort(ids, kind="stable")
-    at = np.searchsorted(ids, wanted, side="right", sorter=order) - 1
-    row = order[np.maximum(at, 0)]
-    return np.where((at >= 0) & (ids[row] == wanted) & (wanted != NONE), row, NONE)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from tracekit.analysis.ids import positions
 from tracekit.analysis.intervals import Times, grouped_union
 from tracekit.analysis.launches import Launches, LaunchFinder
 from tracekit.analysis.phases import PHASES, Phases, components
@@ -20,7 +21,7 @@ class SpanTree:
     def __init__(self, spans: pd.DataFrame) -> None:
         self._start = spans["start_ns"].to_numpy()
         self._end = spans["end_ns"].to_numpy()
-        self.parent = _positions(spans["span_id"].to_numpy(), spans["parent_id"].to_numpy())
+        self.parent = positions(spans["span_id"].to_numpy(), spans["parent_id"].to_numpy())
         """Position of the parent's row; -1 where there is none."""
         depth = _depths(self.parent)
         thread, self._threads = pd.factorize(spans["thread_id"].to_numpy())
@@ -104,15 +105,6 @@ def describe_spans(run: RunData, phases: Phases, tree: SpanTree, launches: Launc
     spans["phase"] = text_column(phase, PHASES)
     spans["step_index"] = step
     return spans
-
-
-def _positions(ids: Times, wanted: Times) -> Times:
-    """Where each wanted id is among unsorted unique ids; -1 where it is not."""
-    order = np.argsort(ids, kind="stable")
-    if len(order) == 0:
-        return np.full(len(wanted), -1, dtype=np.int64)
-    at = order[np.minimum(np.searchsorted(ids[order], wanted), len(ids) - 1)]
-    return np.where(ids[at] == wanted, at, -1)
 
 
 def _depths(parent: Times) -> Times:

@@ -44,7 +44,7 @@ def summarize(timeline: Timeline) -> Summary:
     steps = _step_rows(timeline, activity, ceilings)
     windows = phase_windows(timeline)
     phases = _phase_rows(timeline, activity, windows)
-    evidence = HostEvidence.of(copies, run.host_samples)
+    evidence = timeline.once(HostEvidence.of_timeline)
     transfers = transfer_rows(timeline, evidence, ceilings)
     paging = paging_evidence(timeline, evidence)
     costs = CopyCosts.of(timeline, evidence, ceilings)

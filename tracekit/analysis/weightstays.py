@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tracekit.analysis.coldwarm import onload_rows
+from tracekit.analysis.ids import positions
 from tracekit.analysis.intervals import Times
 from tracekit.model import NONE, Direction, SpanKind, Timeline
 from tracekit.model.text import codes_and_texts
@@ -91,7 +92,7 @@ def _offloaded(to_device: _Copies, spans: pd.DataFrame) -> Times:
     """When the next offload ended that drops what each copy brought; `ALWAYS` of copies that no onload made."""
     codes, texts = codes_and_texts(spans["fqn"])
     onloads, offloads = (np.flatnonzero(spans["kind"] == kind) for kind in (SpanKind.ONLOAD, SpanKind.OFFLOAD))
-    place = pd.Index(spans["span_id"].to_numpy()[onloads]).get_indexer(to_device.span_id)
+    place = positions(spans["span_id"].to_numpy()[onloads], to_device.span_id)
     # Of a copy in no onload, at -1, the leader is the last of them.
     leaders = [*texts, ""]
     leader = np.append(codes[onloads], len(texts))[place]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import msgspec
 import pandas as pd
 
+from tracekit.analysis.coldwarm import onload_rows
 from tracekit.analysis.findings.case import Case, longest
 from tracekit.analysis.findings.command import MODE_OPTIONS, again
 from tracekit.model import Direction, HostMemory, Measure, SpanKind
@@ -105,7 +106,9 @@ def group_copies_back(case: Case) -> Finding | None:
     if own is None or own.mode != "group" or own.stream or not case.summary.d2h_bytes:
         return None
     copies = case.timeline.copies
-    back = copies[copies["is_weight"] & (copies["direction"] == Direction.D2H)]
+    back = copies.loc[
+        copies["is_weight"] & (copies["direction"] == Direction.D2H), ["size_bytes", "start_ns", "end_ns"]
+    ]
     if back.empty:
         return None
     better = Configuration(mode="sequential") if case.emulated else _STREAM
@@ -299,8 +302,8 @@ def _streams(case: Case) -> bool:
 def _onloads(case: Case) -> pd.DataFrame:
     """When the warm steps' weight copies to the device went on."""
     copies = case.timeline.copies
-    chosen = copies["is_weight"] & (copies["direction"] == Direction.H2D) & (copies["step_index"] > 0)
-    return copies.loc[chosen, ["start_ns", "end_ns"]]
+    rows = case.timeline.once(onload_rows)
+    return copies[["start_ns", "end_ns"]].iloc[rows[copies["step_index"].to_numpy()[rows] > 0]]
 
 
 def _in_loop(case: Case, fqn: str) -> bool:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from tracekit.analysis.activity import Activity
 from tracekit.analysis.coldwarm import onload_rows
+from tracekit.analysis.ids import positions
 from tracekit.analysis.intervals import Coverage, Times
 from tracekit.analysis.prediction.tape import called
 from tracekit.model import SpanKind, Timeline
@@ -135,7 +136,7 @@ def _copies_an_onload(timeline: Timeline) -> dict[str, int]:
     spans, copies = timeline.spans, timeline.copies
     onloads = spans.loc[spans["kind"] == SpanKind.ONLOAD, ["span_id", "fqn"]]
     brought_in = copies["span_id"].to_numpy()[timeline.once(onload_rows)]
-    place = pd.Index(onloads["span_id"]).get_indexer(brought_in)
+    place = positions(onloads["span_id"].to_numpy(), brought_in)
     brought = pd.Series(np.bincount(place[place >= 0], minlength=len(onloads)))
     usual = brought.groupby(onloads["fqn"].to_numpy(), observed=True).median()
     return {str(fqn): round(count) for fqn, count in usual.items()}

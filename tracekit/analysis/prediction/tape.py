@@ -12,7 +12,6 @@ from enum import StrEnum
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from tracekit.analysis.activity import Activity, copy_times
@@ -94,14 +93,17 @@ class TapeReader:
         is_run = (spans["kind"] == SpanKind.RUN).to_numpy()
         thread = spans["thread_id"].to_numpy()
         on_main = np.isin(thread, np.unique(thread[is_run if is_run.any() else is_forward]))
-        self._is_call = on_main & is_forward
+        called_modules = spans.loc[on_main & is_forward, ["fqn", "start_ns", "end_ns", "span_id"]]
+        self._module_calls = called_modules.sort_values(["start_ns", "span_id"])
         self._away = (
             Coverage.of_rows(spans, on_main & says(spans["kind"], _HOOKS.__contains__))
             | Coverage.of(copies["start_ns"].to_numpy(), copies["end_ns"].to_numpy())
             | called(calls, "Synchronize")
         )
         self._away_or_allocating = self._away | called(calls, *ALLOCATING)
-        self._is_transfer = ~copies["is_weight"].to_numpy()
+        self._transfers = copies.loc[~copies["is_weight"], ["start_ns", "end_ns"]].sort_values(
+            "start_ns", kind="stable"
+        )
 
     @cached_property
     def _kernels(self) -> tuple[Times, Times]:
@@ -172,8 +174,7 @@ class TapeReader:
 
     def _calls(self, start_ns: int, end_ns: int) -> list[tuple[int, int, Event]]:
         """Where module calls begin and end: the time, a tie-breaker that keeps them nested, and the event."""
-        rows = _beginning(self._timeline.spans, self._is_call, start_ns, end_ns)
-        rows = rows.sort_values(["start_ns", "span_id"])
+        rows = _beginning(self._module_calls, start_ns, end_ns)
         codes, names = codes_and_texts(rows["fqn"])
         marks: list[tuple[int, int, Event]] = []
         ends = np.minimum(rows["end_ns"].to_numpy(), end_ns).tolist()
@@ -185,9 +186,7 @@ class TapeReader:
         return marks
 
     def _copies(self, start_ns: int, end_ns: int) -> list[tuple[int, int, Event]]:
-        rows = _beginning(self._timeline.copies, self._is_transfer, start_ns, end_ns)
-        rows = rows.sort_values("start_ns", kind="stable")
-        starts, ends = rows["start_ns"].to_numpy(), rows["end_ns"].to_numpy()
+        starts, ends = _beginning(self._transfers, start_ns, end_ns).to_numpy().T
         waited = self._activity.kernels.within(starts, ends)
         return [
             (int(begin), 0, Event(Op.TRANSFER, "", float(max(took, 0))))
@@ -195,10 +194,10 @@ class TapeReader:
         ]
 
 
-def _beginning(rows: pd.DataFrame, chosen: npt.NDArray[np.bool_], start_ns: int, end_ns: int) -> pd.DataFrame:
-    """Those of the chosen rows that begin in ``[start_ns, end_ns)``."""
-    begin = rows["start_ns"].to_numpy()
-    return rows.iloc[np.flatnonzero(chosen & (begin >= start_ns) & (begin < end_ns))]
+def _beginning(rows: pd.DataFrame, start_ns: int, end_ns: int) -> pd.DataFrame:
+    """Those of the rows, which are in order, that begin in ``[start_ns, end_ns)``."""
+    low, high = np.searchsorted(rows["start_ns"].to_numpy(), [start_ns, end_ns])
+    return rows.iloc[low:high]
 
 
 def called(runtime_calls: pd.DataFrame, *words: str) -> Coverage:

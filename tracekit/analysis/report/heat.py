@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tracekit.analysis.coldwarm import onload_rows
+from tracekit.analysis.hostevidence import HostEvidence
 from tracekit.analysis.intervals import Times
 from tracekit.model import NONE, SpanKind, Timeline
 from tracekit.model.report import MAX_HEAT_COLUMNS, HeatMap, Matrix
@@ -89,10 +90,9 @@ def _step_copies(timeline: Timeline) -> pd.DataFrame:
     copies = timeline.copies
     rows = timeline.once(onload_rows)
     rows = rows[copies["step_index"].to_numpy()[rows] != NONE]
-    samples = timeline.run.host_samples.drop_duplicates("copy_id").set_index("copy_id")["resident_before"]
-    columns = ["fqn", "run_index", "step_index", "start_ns", "size_bytes", "duration_ns", "copy_id"]
+    columns = ["fqn", "run_index", "step_index", "start_ns", "size_bytes", "duration_ns"]
     own: pd.DataFrame = copies[columns].iloc[rows]
-    return own.assign(resident_before=samples.reindex(own["copy_id"]).to_numpy(float))
+    return own.assign(resident_before=timeline.once(HostEvidence.of_timeline).resident_before[rows])
 
 
 def _step_forwards(timeline: Timeline) -> pd.DataFrame:
