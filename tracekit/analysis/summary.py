@@ -31,6 +31,7 @@ from tracekit.model import (
     Summary,
     Timeline,
 )
+from tracekit.model.text import row_numbers
 
 
 def summarize(timeline: Timeline) -> Summary:
@@ -155,11 +156,16 @@ def _setup_times(timeline: Timeline) -> pd.DataFrame:
 
 def _amounts(copies: pd.DataFrame, by: str) -> dict[tuple[int, int | str], tuple[int, int, int]]:
     """Copies, H2D bytes and D2H bytes by run and step, or run and phase."""
+    unit = row_numbers(copies[["run_index", by]])
+    _, at = np.unique(unit, return_index=True)
     is_h2d = (copies["direction"] == Direction.H2D).to_numpy()
     size = copies["size_bytes"].to_numpy()
-    frame = copies[["run_index", by]].assign(copies=1, h2d=np.where(is_h2d, size, 0), d2h=np.where(is_h2d, 0, size))
-    sums = frame.groupby(["run_index", by], as_index=False, observed=True).sum().to_dict("records")
-    return {(row["run_index"], row[by]): (int(row["copies"]), int(row["h2d"]), int(row["d2h"])) for row in sums}
+    sums = np.zeros((3, len(at)), np.int64)
+    sums[0] = np.bincount(unit, minlength=len(at))
+    np.add.at(sums[1], unit, np.where(is_h2d, size, 0))
+    np.add.at(sums[2], unit, np.where(is_h2d, 0, size))
+    keys = zip(copies["run_index"].iloc[at], copies[by].iloc[at], strict=True)
+    return {key: (count, h2d, d2h) for key, (count, h2d, d2h) in zip(keys, sums.T.tolist(), strict=True)}
 
 
 def _bytes_by_memory(h2d: pd.DataFrame) -> dict[str, int]:

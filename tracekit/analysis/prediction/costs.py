@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from statistics import fmean, median
 
 from tracekit.analysis.activity import Activity
@@ -64,6 +65,8 @@ class Costs:
         self.work_factor = _factor(evidence.work_band, level)
         self.call_ns = evidence.copies.call_ns
         self.notes: set[str] = set()
+        self.h2d = cache(self._h2d)
+        self.excess = cache(self._excess)
 
     def work(self, usual_ns: float, least_ns: float, *, disturbed: bool) -> float:
         """Host work in a mode that disturbs it or does not, from what it usually and at least took in the run."""
@@ -71,7 +74,7 @@ class Costs:
             return usual_ns * self.work_factor
         return usual_ns if self._level is Level.HIGH else min(least_ns, usual_ns)
 
-    def h2d(self, weight: Weight, *, pinned: bool) -> float:
+    def _h2d(self, weight: Weight, pinned: bool) -> float:
         """A warm copy to the device, as long as the host would wait for it; device memory apart.
 
         Raises:
@@ -88,17 +91,17 @@ class Costs:
     def ahead(self, weight: Weight) -> float:
         """A copy from page-locked memory on a stream of its own: the transfer alone."""
         if (weight.fqn, weight.name) in self._copies.warm[True]:
-            return max(self.h2d(weight, pinned=True) - self.call_ns, 0.0)
+            return max(self.h2d(weight, True) - self.call_ns, 0.0)
         return self._rates.ns(Measure.PINNED_H2D, weight.size_bytes)
 
-    def excess(self, weight: Weight) -> float:
+    def _excess(self, weight: Weight) -> float:
         """What the first touch of a weight in its mmapped file took beyond a warm copy: disk reads and page mapping."""
         first = self._copies.first.get((weight.fqn, weight.name))
         if first is None or not weight.mapped:
             return 0.0
         scale = weight.size_bytes / max(self._copies.sizes[weight.fqn, weight.name], 1)
         try:
-            return max(first * scale - self.h2d(weight, pinned=False), 0.0)
+            return max(first * scale - self.h2d(weight, False), 0.0)
         except UnknownCost:
             self.notes.add("no warm copy and no calibration to compare first onloads with: they count whole")
             return first * scale

@@ -28,21 +28,23 @@ class Machine:
     def work(self, host_ns: float, device_ns: float = 0.0) -> None:
         """Host code that launches kernels for `device_ns` as it goes: they end no sooner than the last is launched."""
         begin = self.host
-        self._host(host_ns)
+        self.host += host_ns
+        self.host_busy += host_ns
         if device_ns:
             self.compute = max(max(self.compute, begin) + device_ns, self.host)
             self.compute_busy += device_ns
 
     def copy(self, link_ns: float, host_ns: float = 0.0) -> None:
         """A copy in the order of the compute stream, whose end the host awaits; `host_ns` is what the call adds."""
-        self._host(host_ns)
-        self.link = max(self.host, self.compute, self.link) + link_ns
+        self.host_busy += host_ns
+        self.link = max(self.host + host_ns, self.compute, self.link) + link_ns
         self.link_busy += link_ns
         self.host = self.compute = self.link
 
     def copy_ahead(self, link_ns: float, host_ns: float = 0.0) -> None:
         """A copy on a stream of its own: the call returns once it is issued."""
-        self._host(host_ns)
+        self.host += host_ns
+        self.host_busy += host_ns
         self.link = max(self.host, self.link) + link_ns
         self.link_busy += link_ns
 
@@ -53,7 +55,3 @@ class Machine:
     def wait_compute(self) -> None:
         """The host waits for the kernels launched so far."""
         self.host = max(self.host, self.compute)
-
-    def _host(self, duration_ns: float) -> None:
-        self.host += duration_ns
-        self.host_busy += duration_ns

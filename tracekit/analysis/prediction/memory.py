@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
-from tracekit.analysis.coldwarm import onload_rows
 from tracekit.analysis.intervals import Times
-from tracekit.model import NONE, Phase, SpanKind, Timeline
-from tracekit.model.text import codes_and_texts
+from tracekit.analysis.weightstays import ALWAYS, weight_stays
+from tracekit.model import NONE, Phase, Timeline
 
 _BLOCK = 512
 _UNSAMPLED = 1 << 20
@@ -71,39 +69,13 @@ def _windows(timeline: Timeline) -> dict[str, tuple[int, int]]:
 
 
 def _weights_held(timeline: Timeline) -> tuple[Times, Times]:
-    """Moments at which the weights on the device changed, and how many bytes of them there were from then on.
-
-    A weight is there from the start of its copy to the end of the next offload of the module whose onload brought it;
-    one that no onload span brought stays.
-    """
-    spans, copies = timeline.spans, timeline.copies
-    copies = copies[["start_ns", "size_bytes", "span_id"]].iloc[timeline.once(onload_rows)]
-    came = copies["start_ns"].to_numpy()
-    size = -(-copies["size_bytes"].to_numpy() // _BLOCK) * _BLOCK
-    codes, texts = codes_and_texts(spans["fqn"])
-    nameless = texts.index("") if "" in texts else NONE
-    is_onload_span, is_offload = ((spans["kind"] == kind).to_numpy() for kind in (SpanKind.ONLOAD, SpanKind.OFFLOAD))
-    onload = pd.Index(spans["span_id"].to_numpy()[is_onload_span]).get_indexer(copies["span_id"].to_numpy())
-    leader = np.where(onload >= 0, np.append(codes[is_onload_span], NONE)[onload], NONE)
-    dropper, ended = codes[is_offload], spans["end_ns"].to_numpy()[is_offload]
-    gone = _next_end(dropper, ended, leader, came)
-    # An offload without a module, at a run's end, is of everything that is still there.
-    at_end = _next_end(dropper, ended, np.full(len(came), nameless), came)
-    gone = np.where((leader == NONE) | (leader == nameless), NONE, np.where(gone == NONE, at_end, gone))
-    known = gone != NONE
-    times, change = np.concatenate([came, gone[known]]), np.concatenate([size, -size[known]])
+    """Moments at which the weights on the device changed, and how many bytes of them there were from then on."""
+    stays = timeline.once(weight_stays)
+    size = (-(-stays.weights["size_bytes"].to_numpy() // _BLOCK) * _BLOCK)[stays.weight]
+    known = stays.end_ns != ALWAYS
+    times, change = np.concatenate([stays.start_ns, stays.end_ns[known]]), np.concatenate([size, -size[known]])
     order = np.lexsort((-change, times))
     return times[order], np.cumsum(change[order])
-
-
-def _next_end(dropper: Times, ended: Times, leader: Times, came: Times) -> Times:
-    """When the leader's next offload ended from each moment on; `NONE` where there is none."""
-    moments, rank = np.unique(ended, return_inverse=True)
-    # One sorted row of all offloads, leader by leader: ranks stand for times, so that a leader's own stay together.
-    count = len(moments) + 1
-    offloads = np.append(np.sort(dropper * count + rank.reshape(-1)), np.iinfo(np.int64).max)
-    found = offloads[np.searchsorted(offloads, leader * count + np.searchsorted(moments, came))]
-    return np.where(found // count == leader, np.append(moments, NONE)[found % count], NONE)
 
 
 def _at(times: Times, held: Times, moments: Times) -> Times:

@@ -21,13 +21,18 @@ class Offloader:
         self.weights = weights
         self.costs = costs
         self.machine = Machine()
-        self.traffic = Traffic()
+        self._brought = self._brought_bytes = self._returned = self._returned_bytes = 0
         self.device_bytes = 0
         self.peak_bytes = 0
         self.slack_bytes = 0
         self.peak_with_slack = 0
         self._paging = paging
         self._touched: set[str] = set()
+
+    @property
+    def traffic(self) -> Traffic:
+        """What was copied so far."""
+        return Traffic(self._brought, self._brought_bytes, self._returned, self._returned_bytes)
 
     @property
     def locked_bytes(self) -> int:
@@ -87,7 +92,7 @@ class Offloader:
 
     def bring(self, weight: Weight, *, pinned: bool = False, allocate: bool = True) -> None:
         """Copy a weight to the device, the host waiting."""
-        link = self.costs.h2d(weight, pinned=pinned) + (0.0 if pinned else self.first_touch(weight))
+        link = self.costs.h2d(weight, pinned) + (0.0 if pinned else self.first_touch(weight))
         self.machine.copy(link, self.costs.allocation(weight) if allocate else 0.0)
         self.count_h2d(weight)
         self.hold(weight)
@@ -95,12 +100,8 @@ class Offloader:
     def give_back(self, weight: Weight) -> None:
         """Copy a weight back to the host, the host waiting, and free its device memory."""
         self.machine.copy(self.costs.d2h(weight))
-        self.traffic = Traffic(
-            self.traffic.h2d_copies,
-            self.traffic.h2d_bytes,
-            self.traffic.d2h_copies + 1,
-            self.traffic.d2h_bytes + weight.size_bytes,
-        )
+        self._returned += 1
+        self._returned_bytes += weight.size_bytes
         self.release(weight)
 
     def first_touch(self, weight: Weight) -> float:
@@ -114,12 +115,8 @@ class Offloader:
 
     def count_h2d(self, weight: Weight) -> None:
         """Count one copy to the device."""
-        self.traffic = Traffic(
-            self.traffic.h2d_copies + 1,
-            self.traffic.h2d_bytes + weight.size_bytes,
-            self.traffic.d2h_copies,
-            self.traffic.d2h_bytes,
-        )
+        self._brought += 1
+        self._brought_bytes += weight.size_bytes
 
     def hold(self, weight: Weight) -> None:
         """A weight takes device memory from now on."""

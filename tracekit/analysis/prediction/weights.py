@@ -20,7 +20,8 @@ segment of its own, a multiple of the fourth."""
 _FLOATING = ("float", "bfloat")
 
 
-@dataclass(frozen=True)
+# Costs are kept by weight, and hashing its texts would take as long as working them out: each is itself alone.
+@dataclass(frozen=True, eq=False)
 class Weight:
     """A parameter or buffer where a module owns it. `key` is the same for tied ones; `mapped`: in its mmapped file."""
 
