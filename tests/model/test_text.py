@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tracekit.analysis import build_timeline, summarize
 from tracekit.model import TABLES, Timeline
-from tracekit.model.text import concat_rows, plain_text, row_numbers, same_text, says, text_column, text_of
+from tracekit.model.text import concat_rows, plain_text, row_numbers, same_text, says, take_rows, text_column, text_of
 from tracekit.render.chrome import write_chrome_trace
 
 TEXTS = st.lists(st.sampled_from(["", "\0", "a", "b.c", "\ud83d", "é"]) | st.text(max_size=3), max_size=12)
@@ -47,6 +47,18 @@ def test_rows_of_two_frames(first: list[str], second: list[str]) -> None:
     both = concat_rows(frames)
     pd.testing.assert_series_equal(both["text"], pd.Series(text_of(first + second), name="text"))
     assert both["n"].tolist() == [*range(len(first)), *range(len(second))]
+
+
+@given(TEXTS.filter(bool), st.data())
+def test_rows_at_positions_are_copies_indexed_by_position(values: list[str], data: st.DataObject) -> None:
+    frame = pd.DataFrame({"n": np.arange(len(values)), "text": text_of(values), "x": 0.5})
+    rows = data.draw(st.lists(st.integers(0, len(values) - 1)))
+    taken = take_rows(frame, ["text", "n"], np.array(rows, np.int64))
+    assert taken.columns.tolist() == ["text", "n"]
+    assert taken.index.tolist() == [*range(len(rows))]
+    assert (taken["n"].tolist(), taken["text"].tolist()) == (rows, [values[row] for row in rows])
+    taken["n"] = -1
+    assert frame["n"].tolist() == [*range(len(values))]
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 2), st.booleans()), max_size=12))

@@ -15,7 +15,7 @@ from tracekit.analysis.ceilings import Ceilings
 from tracekit.analysis.hostevidence import HostEvidence
 from tracekit.analysis.intervals import Times
 from tracekit.model import ColdWarm, Direction, PagingEvidence, StepRow, Timeline, TransferRow
-from tracekit.model.text import codes_and_texts, row_numbers
+from tracekit.model.text import codes_and_texts, row_numbers, take_rows
 from tracekit.model.typical import warm_steps
 
 _QUARTILES = (0.25, 0.5, 0.75)
@@ -54,7 +54,7 @@ def transfer_rows(timeline: Timeline, evidence: HostEvidence, ceilings: Ceilings
     """The onloads of every weight, of modules' weights together, and of components'."""
     rows = timeline.once(onload_rows)
     columns = ["fqn", "parameter", "size_bytes", "duration_ns", "paged"]
-    copies = timeline.copies[columns].iloc[rows]
+    copies = take_rows(timeline.copies, columns, rows)
     weight, onload = onload_numbers(copies)
     fqn, names = codes_and_texts(copies["fqn"])
     parameter, parameters = codes_and_texts(copies["parameter"])
@@ -68,7 +68,8 @@ def transfer_rows(timeline: Timeline, evidence: HostEvidence, ceilings: Ceilings
             "read": np.where(known, evidence.read_bytes[rows], 0),
             "known": known,
             "ceiling": np.nan_to_num(ceilings.to_device_ns(copies["size_bytes"].to_numpy())),
-        }
+        },
+        copy=False,
     )
     of_parts = [name.partition(".")[0] for name in names]
     parts = {name: place for place, name in enumerate(dict.fromkeys(of_parts))}

@@ -26,8 +26,9 @@ class Coverage:
         keep = ends > starts
         if not keep.all():
             starts, ends = starts[keep], ends[keep]
-        order = np.argsort(starts, kind="stable")
-        starts, ends = starts[order], ends[order]
+        if (starts[1:] < starts[:-1]).any():
+            order = np.argsort(starts, kind="stable")
+            starts, ends = starts[order], ends[order]
         reach = np.maximum.accumulate(ends)
         first = np.ones(len(starts), dtype=bool)
         first[1:] = starts[1:] > reach[:-1]

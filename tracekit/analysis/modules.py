@@ -10,13 +10,13 @@ import pandas as pd
 from tracekit.analysis.activity import Activity
 from tracekit.analysis.coldwarm import onload_rows
 from tracekit.model import ModuleRow, SpanKind, Timeline, TransferRow
-from tracekit.model.text import codes_and_texts
+from tracekit.model.text import codes_and_texts, take_rows
 
 
 def module_rows(timeline: Timeline, activity: Activity, transfers: Sequence[TransferRow]) -> list[ModuleRow]:
     """One row a module whose weights were brought to the device, by exposed time; `transfers` have its onloads."""
-    copies = timeline.copies[["fqn", "size_bytes", "start_ns", "end_ns", "device_start_ns", "device_end_ns"]]
-    copies = copies.iloc[timeline.once(onload_rows)]
+    columns = ["fqn", "size_bytes", "start_ns", "end_ns", "device_start_ns", "device_end_ns"]
+    copies = take_rows(timeline.copies, columns, timeline.once(onload_rows))
     fqn, names = codes_and_texts(copies["fqn"])
     bytes_moved, exposed = np.zeros(len(names), np.int64), np.zeros(len(names), np.int64)
     np.add.at(bytes_moved, fqn, copies["size_bytes"].to_numpy())

@@ -17,7 +17,7 @@ from tracekit.analysis.launches import Launches, LaunchFinder
 from tracekit.analysis.phases import PHASES, Phases
 from tracekit.analysis.spans import SpanTree
 from tracekit.model import NONE, Direction, HostMemory, RunData
-from tracekit.model.text import codes_and_texts, concat_rows, same_text, says, text_column, text_of
+from tracekit.model.text import codes_and_texts, concat_rows, same_text, says, take_rows, text_column, text_of
 
 _NO_MATCH = -1
 _OP_COLUMNS = ["name", "start_ns", "end_ns", "size_bytes", "device_index", "stream_id", "correlation_id"]
@@ -78,7 +78,7 @@ def _crossing_copies(device_ops: pd.DataFrame) -> pd.DataFrame:
     is_d2h = says(device_ops["name"], lambda name: "DtoH" in name)
     rows = np.flatnonzero((device_ops["op"] == "memcpy").to_numpy() & (is_h2d | is_d2h))
     rows = rows[np.argsort(device_ops["start_ns"].to_numpy()[rows], kind="stable")]
-    copies = device_ops[_OP_COLUMNS].iloc[rows].reset_index(drop=True)
+    copies = take_rows(device_ops, _OP_COLUMNS, rows)
     copies["is_h2d"] = is_h2d[rows]
     return copies
 

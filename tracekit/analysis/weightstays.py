@@ -13,7 +13,7 @@ from tracekit.analysis.coldwarm import onload_rows
 from tracekit.analysis.ids import positions
 from tracekit.analysis.intervals import Times
 from tracekit.model import NONE, Direction, SpanKind, Timeline
-from tracekit.model.text import codes_and_texts
+from tracekit.model.text import codes_and_texts, take_rows
 
 ALWAYS = int(np.iinfo(np.int64).max)
 """The end of a stay that nothing ended."""
@@ -66,7 +66,7 @@ class _Copies:
     @classmethod
     def of(cls, copies: pd.DataFrame, rows: Times, storage: dict[str, str], place: dict[str, int]) -> _Copies:
         """The copies at these positions, but for those of weights that are not registered."""
-        copies = copies[["fqn", "parameter", "start_ns", "end_ns", "span_id"]].iloc[rows]
+        copies = take_rows(copies, ["fqn", "parameter", "start_ns", "end_ns", "span_id"], rows)
         module, fqns = codes_and_texts(copies["fqn"])
         parameter, parameters = codes_and_texts(copies["parameter"])
         pairs, inverse = np.unique(module * len(parameters) + parameter, return_inverse=True)

@@ -67,6 +67,11 @@ def row_numbers(rows: pd.DataFrame) -> npt.NDArray[np.int64]:
     return numbers
 
 
+def take_rows(frame: pd.DataFrame, columns: Sequence[str], rows: npt.NDArray[np.int64]) -> pd.DataFrame:
+    """Some columns of the rows at some positions, indexed by position. Each is copied once, and no other column is."""
+    return pd.DataFrame({name: frame[name].array.take(rows) for name in columns}, copy=False)
+
+
 def concat_rows(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The rows of frames with the same columns, one frame after the other, indexed by position."""
     return pd.DataFrame({name: _concat([frame[name] for frame in frames]) for name in frames[0].columns})

@@ -12,7 +12,7 @@ from tracekit.analysis.activity import Activity
 from tracekit.analysis.coldwarm import onload_rows
 from tracekit.analysis.prediction.tape import ALLOCATING, called, weight_copy_times
 from tracekit.model import HostMemory, Timeline
-from tracekit.model.text import row_numbers
+from tracekit.model.text import row_numbers, take_rows
 
 _SMALL = 64 * 1024
 """Copies below this take what the call takes."""
@@ -47,7 +47,7 @@ class CopyEvidence:
     def of(cls, timeline: Timeline, activity: Activity) -> CopyEvidence:
         """The evidence of a timeline's weight copies to the device."""
         evidence = cls()
-        copies = timeline.copies[_COLUMNS].iloc[timeline.once(onload_rows)]
+        copies = take_rows(timeline.copies, _COLUMNS, timeline.once(onload_rows))
         call, transfer = weight_copy_times(copies, activity)
         allocation = called(timeline.run.runtime_calls, *ALLOCATING).within(
             copies["start_ns"].to_numpy(), copies["end_ns"].to_numpy()

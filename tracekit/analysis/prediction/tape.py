@@ -18,7 +18,7 @@ from tracekit.analysis.activity import Activity, copy_times
 from tracekit.analysis.intervals import Coverage, Times
 from tracekit.analysis.launches import LaunchFinder
 from tracekit.model import NONE, SpanKind, Timeline
-from tracekit.model.text import codes_and_texts, says
+from tracekit.model.text import codes_and_texts, says, take_rows
 
 MAX_STEPS = 12
 """Warm steps that are read: more would change little."""
@@ -93,8 +93,9 @@ class TapeReader:
         is_run = (spans["kind"] == SpanKind.RUN).to_numpy()
         thread = spans["thread_id"].to_numpy()
         on_main = np.isin(thread, np.unique(thread[is_run if is_run.any() else is_forward]))
-        called_modules = spans.loc[on_main & is_forward, ["fqn", "start_ns", "end_ns", "span_id"]]
-        self._module_calls = called_modules.sort_values(["start_ns", "span_id"])
+        calls_at = np.flatnonzero(on_main & is_forward)
+        keys = (spans[name].to_numpy()[calls_at] for name in ("span_id", "start_ns"))
+        self._module_calls = take_rows(spans, ["fqn", "start_ns", "end_ns"], calls_at[np.lexsort(tuple(keys))])
         self._away = (
             Coverage.of_rows(spans, on_main & says(spans["kind"], _HOOKS.__contains__))
             | Coverage.of(copies["start_ns"].to_numpy(), copies["end_ns"].to_numpy())

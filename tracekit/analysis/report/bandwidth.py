@@ -8,6 +8,7 @@ import pandas as pd
 from tracekit.analysis.coldwarm import onload_rows
 from tracekit.model import Timeline
 from tracekit.model.report import MAX_POINTS, CopyGroup, CopyState
+from tracekit.model.text import take_rows
 
 _STATES = list(CopyState)
 _SIZES = 16
@@ -21,7 +22,7 @@ def copy_groups(timeline: Timeline) -> list[CopyGroup]:
     copies = timeline.copies
     rows = timeline.once(onload_rows)
     rows = rows[((copies["duration_ns"] > 0) & (copies["size_bytes"] > 0)).to_numpy()[rows]]
-    own = copies[["size_bytes", "duration_ns", "first", "paged", "host_memory"]].iloc[rows]
+    own = take_rows(copies, ["size_bytes", "duration_ns", "first", "paged", "host_memory"], rows)
     paged, first, warm = (_STATES.index(state) for state in (CopyState.PAGED, CopyState.FIRST, CopyState.WARM))
     own = own.assign(
         state=np.where(own["paged"], paged, np.where(own["first"], first, warm)),

@@ -13,7 +13,7 @@ from tracekit.analysis.hostevidence import HostEvidence
 from tracekit.analysis.intervals import Times
 from tracekit.model import NONE, SpanKind, Timeline
 from tracekit.model.report import MAX_HEAT_COLUMNS, HeatMap, Matrix
-from tracekit.model.text import codes_and_texts, row_numbers, says
+from tracekit.model.text import codes_and_texts, row_numbers, says, take_rows
 
 Values = npt.NDArray[np.float64]
 
@@ -91,8 +91,8 @@ def _step_copies(timeline: Timeline) -> pd.DataFrame:
     rows = timeline.once(onload_rows)
     rows = rows[copies["step_index"].to_numpy()[rows] != NONE]
     columns = ["fqn", "run_index", "step_index", "start_ns", "size_bytes", "duration_ns"]
-    own: pd.DataFrame = copies[columns].iloc[rows]
-    return own.assign(resident_before=timeline.once(HostEvidence.of_timeline).resident_before[rows])
+    resident = timeline.once(HostEvidence.of_timeline).resident_before[rows]
+    return take_rows(copies, columns, rows).assign(resident_before=resident)
 
 
 def _step_forwards(timeline: Timeline) -> pd.DataFrame:
