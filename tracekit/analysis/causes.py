@@ -21,6 +21,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from tracekit.analysis.activity import Activity
@@ -130,8 +131,8 @@ class _ExclusiveCopies:
     kernels: Coverage
     starts: Times
     ends: Times
-    parts: pd.DataFrame
-    """Shares of each piece's copy: a column a cause, and whether it was `divided`."""
+    parts: Mapping[str, npt.NDArray[np.float64]]
+    """Shares of each piece's copy: by cause, and whether it was `divided`."""
 
     @classmethod
     def of(cls, copies: pd.DataFrame, costs: CopyCosts, kernels: Coverage) -> _ExclusiveCopies:
@@ -142,13 +143,14 @@ class _ExclusiveCopies:
         starts, ends = costs.starts[order], costs.ends[order]
         took = (ends - starts).astype(np.float64)
         parts = {Cause.DISK: costs.disk, Cause.MAPPING: costs.mapping, Cause.STAGING: costs.staging}
-        frame = pd.DataFrame({str(cause): part[order] / took for cause, part in parts.items()})
-        frame["divided"] = costs.divided[order].astype(np.float64)
+        shares = {str(cause): part[order] / took for cause, part in parts.items()}
+        shares["divided"] = costs.divided[order].astype(np.float64)
         reach = np.maximum.accumulate(ends)
         begins = starts.copy()
         begins[1:] = np.maximum(starts[1:], reach[:-1])
-        left = begins < ends
-        return cls(Coverage.of(starts, ends), kernels, begins[left], ends[left], frame[left].reset_index(drop=True))
+        left = np.flatnonzero(begins < ends)
+        shares = {name: share[left] for name, share in shares.items()}
+        return cls(Coverage.of(starts, ends), kernels, begins[left], ends[left], shares)
 
     def within(self, starts: Times, ends: Times) -> dict[str, Times]:
         """The copies' time with no kernel beside it in each window, by cause, and how much was `divided`."""
@@ -159,10 +161,9 @@ class _ExclusiveCopies:
         begin, end = np.maximum(self.starts[piece], starts[window]), np.minimum(self.ends[piece], ends[window])
         exposed = end - begin - self.kernels.within(begin, end)
         sums = {}
-        for name in self.parts:
+        for name, share in self.parts.items():
             # Whole nanoseconds a piece: sums of them do not depend on the order of rows.
-            share = np.floor(exposed * self.parts[name].to_numpy()[piece]).astype(np.int64)
-            sums[str(name)] = _sums(window, share, len(starts))
+            sums[name] = _sums(window, np.floor(exposed * share[piece]).astype(np.int64), len(starts))
         link = _sums(window, exposed, len(starts)) - sum(
             sums[cause] for cause in (Cause.DISK, Cause.MAPPING, Cause.STAGING)
         )

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tracekit.analysis.ids import positions
 from tracekit.analysis.intervals import Coverage, Times
 from tracekit.analysis.launches import LaunchFinder
 from tracekit.model import NONE, Cause, RunData, SpanKind
@@ -69,10 +70,11 @@ def _main_threads(spans: pd.DataFrame) -> Times:
 
 def _probes(run: RunData) -> Coverage:
     """When copies' host memory was probed."""
-    samples = run.host_samples.loc[run.host_samples["probe_ns"] > 0, ["copy_id", "probe_ns"]]
-    probed = samples.merge(run.copies[["copy_id", "start_ns"]], on="copy_id")
-    ends = probed["start_ns"].to_numpy()
-    return Coverage.of(ends - probed["probe_ns"].to_numpy(), ends)
+    took = run.host_samples["probe_ns"].to_numpy()
+    probed = positions(run.copies["copy_id"].to_numpy(), run.host_samples["copy_id"].to_numpy())
+    known = (took > 0) & (probed != NONE)
+    ends = run.copies["start_ns"].to_numpy()[probed[known]]
+    return Coverage.of(ends - took[known], ends)
 
 
 def _matches(calls: pd.DataFrame, pattern: re.Pattern[str]) -> npt.NDArray[np.bool_]:

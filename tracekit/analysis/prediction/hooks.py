@@ -15,7 +15,7 @@ from tracekit.analysis.coldwarm import onload_rows
 from tracekit.analysis.ids import positions
 from tracekit.analysis.intervals import Coverage, Times
 from tracekit.analysis.prediction.tape import called
-from tracekit.model import SpanKind, Timeline
+from tracekit.model import NONE, SpanKind, Timeline
 from tracekit.model.text import codes_and_texts
 
 
@@ -68,8 +68,9 @@ class _Beside:
     """Copies, clearing of the cache, tracekit's own work, and waiting: what the hooks wait for is the schedule's."""
     kernels: Coverage
     clearing_or_kernels: Coverage
-    probes: pd.Series[int]
-    """What tracekit's own probes of host memory took by the span that they were in; they are beside its copies."""
+    probe_span_id: Times
+    probe_ns: Times
+    """tracekit's own probes of host memory: the spans that they were in, and what they took, beside its copies."""
 
     @classmethod
     def of(cls, timeline: Timeline, activity: Activity) -> _Beside:
@@ -80,18 +81,22 @@ class _Beside:
         )
         waiting |= called(timeline.run.runtime_calls, "Synchronize")
         samples = timeline.run.host_samples
-        probes = samples.loc[samples["probe_ns"] > 0, ["copy_id", "probe_ns"]]
-        probed = probes.merge(copies[["copy_id", "span_id"]], on="copy_id")
+        probed = positions(copies["copy_id"].to_numpy(), samples["copy_id"].to_numpy())
+        known = (probed != NONE) & (samples["probe_ns"] > 0).to_numpy()
         return cls(
             copying | clearing | own | waiting,
             activity.kernels,
             clearing | activity.kernels,
-            probed.groupby("span_id")["probe_ns"].sum(),
+            copies["span_id"].to_numpy()[probed[known]],
+            samples["probe_ns"].to_numpy()[known],
         )
 
-    def probing_ns(self, span_ids: pd.Series[int]) -> Times:
+    def probing_ns(self, span_ids: Times) -> Times:
         """How long probes took in each of these spans."""
-        return np.asarray(self.probes.reindex(span_ids, fill_value=0), np.int64)
+        total = np.zeros(len(span_ids), np.int64)
+        at = positions(span_ids, self.probe_span_id)
+        np.add.at(total, at[at != NONE], self.probe_ns[at != NONE])
+        return total
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ class _Pieces:
             timeline.spans["kind"] == kind, ["span_id", "fqn", "step_index", "start_ns", "end_ns"]
         ]
         start, end = rows["start_ns"].to_numpy(), rows["end_ns"].to_numpy()
-        away = beside.away.within(start, end) + beside.probing_ns(rows["span_id"])
+        away = beside.away.within(start, end) + beside.probing_ns(rows["span_id"].to_numpy())
         # Giving memory back waits for the kernels that may use it: that wait is the schedule's, not the call's.
         cleared = beside.clearing_or_kernels.within(start, end) - beside.kernels.within(start, end)
         module, names = codes_and_texts(rows["fqn"])
