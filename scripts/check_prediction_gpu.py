@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Predict configurations from one sequential run, measure them in fresh processes, and tabulate the errors (CUDA).
+"""Predict configurations from one sequential run, measure each in a process of its own, and tabulate the errors (CUDA).
 
 The source run is profiled first; every arm is predicted from it alone, before it is run. What is finished is kept in
 the output folder, so that a call that ran out of its `--seconds` is continued by the same call; `--table` only writes
@@ -29,6 +29,7 @@ from tracekit.analysis.prediction.rates import UnknownCost
 from tracekit.analysis.prediction.weights import Weights
 from tracekit.api import Run, load
 from tracekit.experiment.process import run_arm
+from tracekit.experiment.template import Template
 from tracekit.experiment.verification import RESIDENT_NAME, compare, offload_words
 from tracekit.model.experiment import ArmRun, Outcome
 from tracekit.model.plan import Configuration, PlanRow, VerifiedRow
@@ -105,27 +106,33 @@ def main() -> int:
     parser.add_argument("--table", action="store_true", help="only write the table of what is finished")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    begin = time.monotonic()
     if not options.table:
-        source = profile_source(options)
-        predictor = Predictor(source.timeline)
-        wanted = options.arms.split(";") if options.arms else [arm.name for arm in ARMS]
-        for arm in (arm for arm in ARMS if arm.name in wanted):
-            if finished(options.output, arm) is not None:
-                continue
-            if time.monotonic() - begin > options.seconds:
-                print("time is up: the same call goes on")
-                break
-            result = measure(options, arm, predictor)
-            keep(options.output, arm, result)
-            print(arm.name, result.failed or warm_error(result.rows), flush=True)
+        with Template() as template:
+            measure_all(options, template)
     text = table(options)
     (options.output / "prediction.md").write_text(text)
     print(text)
     return 0
 
 
-def profile_source(options: argparse.Namespace) -> Run:
+def measure_all(options: argparse.Namespace, template: Template) -> None:
+    """Every arm that is wanted and not finished, while the time lasts."""
+    begin = time.monotonic()
+    source = profile_source(options, template)
+    predictor = Predictor(source.timeline)
+    wanted = options.arms.split(";") if options.arms else [arm.name for arm in ARMS]
+    for arm in (arm for arm in ARMS if arm.name in wanted):
+        if finished(options.output, arm) is not None:
+            continue
+        if time.monotonic() - begin > options.seconds:
+            print("time is up: the same call goes on")
+            break
+        result = measure(options, arm, predictor, template)
+        keep(options.output, arm, result)
+        print(arm.name, result.failed or warm_error(result.rows), flush=True)
+
+
+def profile_source(options: argparse.Namespace, template: Template) -> Run:
     """The one run that everything is predicted from."""
     folder = options.output / "source"
     if not (folder / "manifest.json").exists() or not load(folder).manifest.complete:
@@ -137,7 +144,7 @@ def profile_source(options: argparse.Namespace) -> Run:
             "--vram",
             f"{options.vram}B",
         ]
-        ended = run_arm(ArmRun(block=0, arm="source"), words, folder)
+        ended = run_arm(ArmRun(block=0, arm="source"), words, folder, (), template)
         if ended.outcome is not Outcome.DONE:
             sys.exit(f"the source run failed: {ended.reason}")
     return load(folder)
@@ -155,7 +162,7 @@ def stays_mapped(configuration: Configuration) -> bool:
     return configuration.host_memory == "as-loaded" and configuration.mode != "resident" and not pins
 
 
-def measure(options: argparse.Namespace, arm: Arm, predictor: Predictor) -> ArmResult:
+def measure(options: argparse.Namespace, arm: Arm, predictor: Predictor, template: Template) -> ArmResult:
     """Predict an arm, then run it."""
     configuration = arm.configuration
     if arm.order:
@@ -175,7 +182,7 @@ def measure(options: argparse.Namespace, arm: Arm, predictor: Predictor) -> ArmR
     ]
     if arm.capped:
         words += ["--vram", f"{options.vram}B"]
-    ended = run_arm(ArmRun(block=0, arm=name), words, options.output / name)
+    ended = run_arm(ArmRun(block=0, arm=name), words, options.output / name, (), template)
     if ended.outcome is not Outcome.DONE or ended.summary is None:
         result.failed = ended.reason or str(ended.outcome)
         return result
@@ -229,7 +236,7 @@ def table(options: argparse.Namespace) -> str:
         f"Everything is predicted from one sequential run of {options.pipeline}, {len(steps)} steps, "
         f"{options.size}x{options.size}, device memory capped to {format_memory(options.vram)} "
         f"(step 1: {format_duration(steps[0].wall_ns)}, last: {format_duration(steps[-1].wall_ns)}). "
-        "Each arm is one fresh process, its weights in the page cache and not mapped. "
+        "Each arm is a process of its own, its weights in the page cache and not mapped. "
         "Error: predicted against measured.",
         rows_table(seen),
         errors(seen),
