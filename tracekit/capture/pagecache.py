@@ -161,7 +161,7 @@ def _missed(wanted: PageCache, resident: float | None, mapped: float | None) -> 
     if resident < PRESENT_FROM:
         return f"only {resident:.0%} of the pages are in memory: there is less of it than weights"
     if wanted == PageCache.CACHED and mapped >= EVICTED_BELOW:
-        return f"{mapped:.0%} of the pages stayed in the page tables"
+        return f"{mapped:.0%} of the pages stayed in the page tables: in another process's use?"
     if wanted == PageCache.MAPPED and mapped < PRESENT_FROM:
         return f"only {mapped:.0%} of the pages are in the page tables"
     return ""
