@@ -22,6 +22,7 @@ RATES = {
     Measure.FRESH_D2H: 1_000,
     Measure.PIN: 20_000,
     Measure.CLONE: 20_000,
+    Measure.HOST_COPY: 20_000,
 }
 ROOMY = DeviceInfo(kind="cuda", name="GPU", torch_device="cuda:0", total_bytes=80 * GIB, cap_bytes=12 * GIB)
 SMALL = DeviceInfo(kind="cuda", name="GPU", torch_device="cuda:0", total_bytes=80 * GIB, cap_bytes=200 << 20)

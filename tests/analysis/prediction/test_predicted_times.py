@@ -13,6 +13,7 @@ from tracekit.analysis import build_timeline
 from tracekit.analysis.prediction.planner import make_plan
 from tracekit.analysis.prediction.predictor import Predictor
 from tracekit.analysis.prediction.rates import UnknownCost
+from tracekit.analysis.prediction.tape import Op
 from tracekit.errors import UsageError
 from tracekit.model import CALIBRATION, MachineInfo, Measure, RunData, Timeline
 from tracekit.model.plan import Configuration
@@ -21,6 +22,9 @@ PINNED_BYTES_PER_US = 50_000
 FRESH_BYTES_PER_US = 1_000
 PIN_BYTES_PER_US = 2_000
 CLONE_BYTES_PER_US = 4_000
+COPY_BYTES_PER_US = 10_000
+SLOWER = 2
+"""How many times as long host work takes after copies of `SIZES`."""
 SIZES = (1 << 16, 1 << 20, 1 << 24, 1 << 26)
 RATES = {
     Measure.PINNED_H2D: PINNED_BYTES_PER_US,
@@ -28,14 +32,19 @@ RATES = {
     Measure.FRESH_D2H: FRESH_BYTES_PER_US,
     Measure.PIN: PIN_BYTES_PER_US,
     Measure.CLONE: CLONE_BYTES_PER_US,
+    Measure.HOST_COPY: COPY_BYTES_PER_US,
 }
 
 
-def calibrated(run: RunData) -> RunData:
+def calibrated(run: RunData, *, slower: int = 1) -> RunData:
     rows = [
         {"measure": str(measure), "size_bytes": size, "duration_ns": size * US // rate}
         for measure, rate in RATES.items()
         for size in SIZES
+    ]
+    rows += [
+        {"measure": str(Measure.HOST_WORK), "size_bytes": size, "duration_ns": 100 * US * (slower if size else 1)}
+        for size in (0, *SIZES)
     ]
     return replace(run, calibration=make_frame(CALIBRATION, rows))
 
@@ -79,8 +88,36 @@ def test_pinned_copies_take_the_calibrated_time_in_place_of_the_measured(predict
     extra = pinned.setup_ns.value - as_loaded.setup_ns.value
     weights = predictor.weights.total_bytes
     touched_first = as_loaded.first_step_ns.value - as_loaded.warm_step_ns.value
-    assert extra > weights * US * (1 / PIN_BYTES_PER_US + 1 / CLONE_BYTES_PER_US) + 0.9 * touched_first
+    assert extra > weights * US * (1 / PIN_BYTES_PER_US + 1 / COPY_BYTES_PER_US) + 0.9 * touched_first
     assert pinned.locked_bytes == weights
+
+
+def test_host_work_is_slower_where_the_host_stages_copies_and_the_way_back_is_the_same() -> None:
+    run = build_run(steps=4, blocks=6, weight_bytes=8 << 20)
+    even, slowed = (Predictor(build_timeline(calibrated(run, slower=slower))) for slower in (1, SLOWER))
+    own = Configuration(mode="sequential")
+    for level in ("value", "low", "high"):  # whatever staging does, it did in the run itself
+        steps = [getattr(each.predict(own).warm_step_ns, level) for each in (even, slowed)]
+        assert steps[0] == steps[1]
+    pinned = Configuration(mode="sequential", host_memory="pinned")
+    saved = even.predict(pinned).warm_step_ns.value - slowed.predict(pinned).warm_step_ns.value
+    host = sum(event.host_ns for event in even.warm[0].events if event.op is Op.WORK)
+    hooks = even.evidence.hooks
+    host += sum(
+        took for kind in (hooks.onload, hooks.offload) for fqn, took in kind.items() if fqn.startswith("transformer.")
+    )
+    host += even.costs().call_ns * even.predict(pinned).traffic["warm_step"].h2d_copies
+    # Every module was staged at; all of the host's work takes half as long without, and kernels hide some of that.
+    most = host * (1 - 1 / SLOWER)
+    assert 0.4 * most < saved <= most
+
+
+def test_what_staging_does_to_the_host_is_named_where_it_is_unknown() -> None:
+    run = build_run(steps=2)
+    noted = Predictor(build_timeline(run)).predict(Configuration(mode="resident"))
+    assert any("staging" in note for note in noted.notes)
+    told = Predictor(build_timeline(calibrated(run))).predict(Configuration(mode="resident"))
+    assert not any("staging" in note for note in told.notes)
 
 
 def test_group_offload_without_a_stream_pays_for_the_way_back(predictor: Predictor) -> None:
@@ -146,8 +183,9 @@ def test_with_less_memory_than_weights_every_step_pays_for_the_disk(predictor: P
 
 def test_without_a_calibration_what_was_not_seen_is_not_predicted() -> None:
     predictor = Predictor(build_timeline(build_run(steps=2)))
-    with pytest.raises(UnknownCost, match="clone was not measured"):
-        predictor.predict(Configuration(mode="sequential", host_memory="pinned"))
+    for memory, measure in (("anonymous", "clone"), ("pinned", "pin")):
+        with pytest.raises(UnknownCost, match=f"{measure} was not measured"):
+            predictor.predict(Configuration(mode="sequential", host_memory=memory))
     plan = make_plan(predictor.timeline, vram_bytes=1 << 30)
     assert any(row.prediction is None and "pinned" in row.configuration.name for row in plan.rows)
     assert plan.best

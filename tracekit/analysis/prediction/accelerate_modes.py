@@ -94,10 +94,9 @@ class Sequential(Offloader):
         """After every weight."""
         return True
 
-    @property
-    def disturbs_host(self) -> bool:
-        """At every module."""
-        return True
+    def staged_bytes(self, fqn: str) -> int:
+        """Its weights that do not stay, from pageable memory."""
+        return 0 if self._pinned else sum(weight.size_bytes for weight in self._streamed.get(fqn, ()))
 
     def setup(self) -> None:
         """Place what stays, hold the host copy of the rest as asked, and put the buffers onto the device."""
@@ -106,10 +105,10 @@ class Sequential(Offloader):
             if weight.key in self._resident:
                 self.bring(weight)
         rest = [weight for weight in once if weight.key not in self._resident]
-        if self._memory != AS_LOADED:
-            self.clone_all(rest)
         if self._pinned:
             self.machine.work(self.costs.pin(_PIN_BLOCK) * self.locked_bytes / _PIN_BLOCK)
+        if self._memory != AS_LOADED:
+            self.copy_all(rest, fresh=not self._pinned)
         for weight in self.weights.all:
             if not weight.streams:
                 self.bring(weight, pinned=self._pinned)
@@ -134,18 +133,18 @@ class Sequential(Offloader):
         streamed = self._streamed.get(fqn)
         if not streamed:
             if fqn in self._idle:
-                self.machine.work(self.costs.hooks.base_ns * self.costs.work_factor)
+                self.work(self.costs.hooks.base_ns * self.costs.work_factor)
             return
-        self.machine.work(self.costs.onload_host(fqn, len(streamed)))
+        self.work(self.costs.onload_host(fqn, len(streamed)))
         for weight in streamed:
             self.bring(weight, pinned=self._pinned)
-        self.machine.work(self.costs.clearing(fqn, len(streamed)))
+        self.work(self.costs.clearing(fqn, len(streamed)))
 
     def leave(self, fqn: str) -> None:
         """Drop them."""
         streamed = self._streamed.get(fqn)
         if streamed:
-            self.machine.work(self.costs.offload_host(fqn))
+            self.work(self.costs.offload_host(fqn))
             for weight in streamed:
                 self.release(weight)
 

@@ -11,8 +11,8 @@ ASSUMPTIONS: Sequence[str] = (
     "order is worked off on three resources: the host thread, the compute stream, the copy engine.",
     "A weight's warm copy takes what it took here from the same kind of host memory; from another kind, what the "
     "calibration took for its size. Copies back go into fresh memory.",
-    "Host code between copies that the host makes itself is slower, its caches being full of weights. Where a "
-    "configuration makes none, the least that the same code took here stands for it, and the mean bounds it.",
+    "Host code is slower where the host itself has just copied weights, its caches being full of them: by what the "
+    "calibration saw of one piece of Python after copies of that size.",
     "diffusers' group hooks take the host as long as accelerate's offload does here, unless this run has groups.",
     "Page-locking and cloning go at their calibrated rates. diffusers page-locks each weight rounded up to a power of "
     "two.",

@@ -33,7 +33,8 @@ class CopyEvidence:
 
     `warm` is what a warm copy holds the host up for, device memory apart; `excess` what the first one took beyond that
     (its pages came from disk, or were mapped); `allocation` what getting device memory inside the call took; `call_ns`
-    what a copy's call adds to its transfer (a median). `steps` has the sum of warm copies of each warm step, by memory.
+    what a copy's call adds to its transfer (a median). `steps` has the sum of warm copies of each warm step, by memory;
+    `staged` the bytes that a later step copies from pageable memory, by FQN.
     """
 
     warm: dict[bool, dict[Name, float]] = field(default_factory=lambda: {False: {}, True: {}})
@@ -42,6 +43,7 @@ class CopyEvidence:
     call_ns: float = 0.0
     steps: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
     sizes: dict[Name, int] = field(default_factory=dict)
+    staged: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, timeline: Timeline, activity: Activity) -> CopyEvidence:
@@ -80,8 +82,21 @@ class CopyEvidence:
             kind = again[again["pinned"] == pinned]
             evidence.warm[pinned] = _by_name(names, kind.groupby("weight")["took"].mean())
             evidence.steps[pinned] = kind[kind["step"] > 0].groupby(["run", "step"])["took"].sum().tolist()
+        evidence.staged = _staged(each, names)
         evidence.call_ns = _call_ns(each["size"].to_numpy(), call - allocation, np.where(ahead, 0, transfer), ~first)
         return evidence
+
+
+def _staged(each: pd.DataFrame, names: list[Name]) -> dict[str, float]:
+    """Bytes of a later step's pageable copies by FQN; of the only step where there is no later one."""
+    later = each["step"] > 0
+    chosen = each[later] if later.any() else each
+    steps = len(chosen[["run", "step"]].drop_duplicates())
+    staged: dict[str, float] = {}
+    for weight, size in chosen[~chosen["pinned"]].groupby("weight")["size"].sum().items():
+        fqn = names[int(weight)][0]  # type: ignore[call-overload]
+        staged[fqn] = staged.get(fqn, 0.0) + size / steps
+    return staged
 
 
 def _by_name(names: list[Name], values: pd.Series[float]) -> dict[Name, float]:

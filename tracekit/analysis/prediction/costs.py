@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from statistics import fmean, median
@@ -12,9 +12,11 @@ from tracekit.analysis.ceilings import ceiling_rows
 from tracekit.analysis.prediction.copies import CopyEvidence
 from tracekit.analysis.prediction.hooks import HookCosts
 from tracekit.analysis.prediction.rates import Level, Rates, UnknownCost
+from tracekit.analysis.prediction.slowdown import Slowdown, scale
 from tracekit.analysis.prediction.tape import Tape
 from tracekit.analysis.prediction.weights import Weight
 from tracekit.model import CeilingRow, Measure, Timeline
+from tracekit.model.text import codes_and_texts
 
 Band = tuple[float, float]
 """The least and the largest of a sum over the warm steps, against its mean."""
@@ -29,8 +31,11 @@ class Evidence:
     rates: Sequence[CeilingRow]
     copy_bands: Mapping[bool, Band]
     work_band: Band
-    disturbed: bool
-    """Whether the run's own mode disturbed the host's work between any two modules."""
+    slowdown: Slowdown
+    staged: Mapping[str, float]
+    """Bytes that the run's own mode staged in a warm step, by the module whose weights they are."""
+    owners: Sequence[str]
+    """The modules with weights that a warm step calls."""
     grouped: bool
 
     @classmethod
@@ -43,12 +48,12 @@ class Evidence:
             if measure not in measured:
                 rows += _rows_of(copies, pinned, measure)
         bands = {pinned: _band(sums) for pinned, sums in copies.steps.items()}
-        offload = timeline.run.manifest.offload
-        disturbed = offload.mode in ("sequential", "partial") or (
-            offload.mode == "group" and (not offload.options.get("stream") or bool(offload.options.get("low_cpu_mem")))
-        )
         work_band = _band([tape.host_ns for tape in steps])
-        return cls(copies, HookCosts.of(timeline, activity), rows, bands, work_band, disturbed, offload.mode == "group")
+        hooks, grouped = HookCosts.of(timeline, activity), timeline.run.manifest.offload.mode == "group"
+        called = {event.fqn for tape in steps for event in tape.events}
+        _, with_weights = codes_and_texts(timeline.run.parameters["fqn"])
+        owners = [fqn for fqn in with_weights if fqn in called]
+        return cls(copies, hooks, rows, bands, work_band, Slowdown(rows), copies.staged, owners, grouped)
 
 
 class Costs:
@@ -60,7 +65,9 @@ class Costs:
         self._copy_factor = {pinned: _factor(band, level) for pinned, band in evidence.copy_bands.items()}
         self.hooks = evidence.hooks
         self._level = level
-        self._disturbed = evidence.disturbed
+        self._slowdown = evidence.slowdown
+        self._owners = evidence.owners
+        self._staged = [evidence.staged.get(fqn, 0.0) for fqn in evidence.owners]
         self._grouped = evidence.grouped
         self.work_factor = _factor(evidence.work_band, level)
         self.call_ns = evidence.copies.call_ns
@@ -68,14 +75,17 @@ class Costs:
         self.h2d = cache(self._h2d)
         self.excess = cache(self._excess)
 
-    def work(self, usual_ns: float, least_ns: float, *, disturbed: bool) -> float:
-        """Host work in a mode that disturbs it or does not, from what it usually and at least took in the run."""
-        if disturbed or not self._disturbed:
-            return usual_ns * self.work_factor
-        return usual_ns if self._level is Level.HIGH else min(least_ns, usual_ns)
+    def host_scale(self, staged_bytes: Callable[[str], float]) -> float:
+        """How much longer a mode's host work takes than this run's, from what it stages at each module."""
+        staged = [staged_bytes(fqn) for fqn in self._owners]
+        if not self._slowdown.measured and any(staged) != any(self._staged):
+            self.notes.add("what staging does to the host's work was not calibrated: it is taken to do nothing")
+        return scale(self._slowdown.usual(staged), self._slowdown.usual(self._staged), self._level)
 
-    def _h2d(self, weight: Weight, pinned: bool) -> float:
+    def _h2d(self, weight: Weight, pinned: bool, host_scale: float = 1.0) -> float:
         """A warm copy to the device, as long as the host would wait for it; device memory apart.
+
+        From memory that this run did not copy from, its call takes the host as `host_scale` says.
 
         Raises:
             UnknownCost: neither this run's copies nor its calibration tell.
@@ -86,7 +96,7 @@ class Costs:
             # Of a weight in another dtype, in proportion to its bytes.
             return warm[name] * self._copy_factor[pinned] * weight.size_bytes / max(self._copies.sizes[name], 1)
         measure = Measure.PINNED_H2D if pinned else Measure.PAGEABLE_H2D
-        return self._rates.ns(measure, weight.size_bytes) + self.call_ns
+        return self._rates.ns(measure, weight.size_bytes) + self.call_ns * host_scale
 
     def ahead(self, weight: Weight) -> float:
         """A copy from page-locked memory on a stream of its own: the transfer alone."""
@@ -123,6 +133,10 @@ class Costs:
         """Copying within host memory into fresh pages."""
         return self._rates.ns(Measure.CLONE, size_bytes)
 
+    def host_copy(self, size_bytes: int) -> float:
+        """Copying within host memory into pages that are there."""
+        return self._rates.ns(Measure.HOST_COPY, size_bytes)
+
     def pin(self, size_bytes: int) -> float:
         """Page-locking so much memory."""
         return self._rates.ns(Measure.PIN, size_bytes)
@@ -147,7 +161,7 @@ class Costs:
         least = min(measured, self.hooks.base_ns)
         return max(measured - self.hooks.tensor_ns * (usual - tensors), least) * self.work_factor
 
-    def group_onload_host(self, fqn: str, disturbed: bool) -> float:
+    def group_onload_host(self, fqn: str) -> float:
         """The host's work of a group's onload, copies apart.
 
         From a run under accelerate's hooks: what its offload takes, which goes over a module's weights once without
@@ -156,8 +170,7 @@ class Costs:
         hooks = self.hooks
         if self._grouped:
             return hooks.onload.get(fqn, hooks.base_ns + hooks.tensor_ns) * self.work_factor
-        usual = hooks.offload.get(fqn, hooks.usual_offload_ns)
-        return self.work(usual, hooks.least_offload_ns, disturbed=disturbed)
+        return hooks.offload.get(fqn, hooks.usual_offload_ns) * self.work_factor
 
     def group_offload_host(self, fqn: str) -> float:
         """The host's work of a group's offload: nothing where this run has no group (weights are pointed elsewhere)."""

@@ -99,17 +99,19 @@ class GroupOffload(Offloader):
         """With a stream the page-locked copy takes the place of what was loaded."""
         return self._options.stream and not self._options.low_cpu_mem
 
-    @property
-    def disturbs_host(self) -> bool:
-        """Unless the copies are the device's alone."""
-        return not self._options.stream or self._options.low_cpu_mem
+    def staged_bytes(self, fqn: str) -> int:
+        """A group's weights at its first module, unless the copies are the device's alone."""
+        if self._options.stream and not self._options.low_cpu_mem:
+            return 0
+        group = self._by_leader.get(fqn)
+        return sum(weight.size_bytes for weight in group.weights) if group else 0
 
     def setup(self) -> None:
         """Page-lock a copy of every weight, where that is the mode."""
         if not self._options.stream or self._options.low_cpu_mem:
             return
         for weight in self._pinned_weights():
-            ns = self.costs.pin(_rounded(weight)) + self.costs.clone(weight.size_bytes) + self.first_touch(weight)
+            ns = self.costs.pin(_rounded(weight)) + self.costs.host_copy(weight.size_bytes) + self.first_touch(weight)
             self.machine.work(ns)
 
     def enter(self, fqn: str) -> None:
@@ -143,7 +145,7 @@ class GroupOffload(Offloader):
         if streams:
             self.machine.wait_link()
             self._free = dict(self._pool)
-        self.machine.work(self.costs.group_onload_host(group.leader, self.disturbs_host))
+        self.work(self.costs.group_onload_host(group.leader))
         group.held = list(group.weights)
         for weight in group.weights:
             copies = 2 if group.returned and weight.key in group.doubled else 1
@@ -154,7 +156,7 @@ class GroupOffload(Offloader):
         if not streams:
             self.bring(weight, allocate=not group.returned)
             return
-        call = self.costs.call_ns
+        call = self.costs.call_ns * self.host_scale
         if self._options.low_cpu_mem:
             call += self._pin_now(weight)
         self.machine.copy_ahead(self.costs.ahead(weight), call)
@@ -164,7 +166,7 @@ class GroupOffload(Offloader):
         self.hold(weight)
 
     def _offload(self, group: Group) -> None:
-        self.machine.work(self.costs.group_offload_host(group.leader))
+        self.work(self.costs.group_offload_host(group.leader))
         if self._options.stream and not group.rest:
             if not self._options.record_stream:
                 self.machine.wait_compute()
@@ -197,7 +199,7 @@ class GroupOffload(Offloader):
     def _pin_now(self, weight: Weight) -> float:
         """A page-locked copy for one onload: torch's host allocator gives the same blocks again once copied."""
         size = _rounded(weight)
-        took = self.costs.clone(weight.size_bytes) + self.first_touch(weight)
+        took = self.costs.host_copy(weight.size_bytes) + self.first_touch(weight)
         if self._free.get(size, 0):
             self._free[size] -= 1
             return took

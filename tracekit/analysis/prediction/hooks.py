@@ -34,8 +34,6 @@ class HookCosts:
     tensors: dict[str, int] = field(default_factory=dict)
     base_ns: float = 0.0
     tensor_ns: float = 0.0
-    least_offload_ns: float = 0.0
-    """The least that an offload took."""
 
     @classmethod
     def of(cls, timeline: Timeline, activity: Activity) -> HookCosts:
@@ -49,7 +47,6 @@ class HookCosts:
             fqn: clearing.get(fqn, 0.0) + clearing_after.get(fqn, 0.0)
             for fqn in clearing.keys() | clearing_after.keys()
         }
-        costs.least_offload_ns = float(offloads.rest_ns.min()) if len(offloads.rest_ns) else 0.0
         costs.tensors = _copies_an_onload(timeline)
         costs.base_ns, costs.tensor_ns = _line(costs.onload, costs.tensors)
         return costs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 
 from tracekit.analysis.prediction.costs import Costs
 from tracekit.analysis.prediction.machine import Machine
@@ -54,13 +55,18 @@ class Offloader:
         """Whether the allocator's cache is cleared all the time, so that activations need the driver, too."""
         return False
 
-    @property
-    def disturbs_host(self) -> bool:
-        """Whether the host itself copies weights, or gets and gives back device memory, between any two modules.
+    def staged_bytes(self, fqn: str) -> int:  # noqa: ARG002
+        """What the host itself copies, in a warm step, at this module."""
+        return 0
 
-        Python is slower then: what it had in the CPU's caches is gone.
-        """
-        return False
+    @cached_property
+    def host_scale(self) -> float:
+        """How much longer the host's work takes than in the profiled run."""
+        return self.costs.host_scale(self.staged_bytes)
+
+    def work(self, host_ns: float) -> None:
+        """The host works, as long as it did in the profiled run but for what staging changes."""
+        self.machine.work(host_ns * self.host_scale)
 
     def setup(self) -> None:
         """What the mode does once, after loading."""
@@ -76,13 +82,14 @@ class Offloader:
 
     def play(self, tape: Tape) -> None:
         """Work a tape off, with the mode's hooks around the modules' calls."""
-        machine, work = self.machine, self.costs.work
-        clears_cache, disturbed = self.clears_cache, self.disturbs_host
+        machine, clears_cache = self.machine, self.clears_cache
+        factor = self.host_scale * self.costs.work_factor
         for event in tape.events:
             # By identity: there are millions of events in a plan, and comparing texts takes ten times as long.
             if event.op is Op.WORK:
                 host = event.host_ns if clears_cache else event.host_ns - event.allocation_ns
-                machine.work(work(host, event.least_ns, disturbed=disturbed), event.device_ns)
+                once = min(event.once_ns, host)
+                machine.work(once + (host - once) * factor, event.device_ns)
             elif event.op is Op.ENTER:
                 self.enter(event.fqn)
             elif event.op is Op.LEAVE:
@@ -92,8 +99,9 @@ class Offloader:
 
     def bring(self, weight: Weight, *, pinned: bool = False, allocate: bool = True) -> None:
         """Copy a weight to the device, the host waiting."""
-        link = self.costs.h2d(weight, pinned) + (0.0 if pinned else self.first_touch(weight))
-        self.machine.copy(link, self.costs.allocation(weight) if allocate else 0.0)
+        link = self.costs.h2d(weight, pinned, self.host_scale)
+        link += 0.0 if pinned else self.first_touch(weight)
+        self.machine.copy(link, self.costs.allocation(weight) * self.host_scale if allocate else 0.0)
         self.count_h2d(weight)
         self.hold(weight)
 
@@ -135,7 +143,8 @@ class Offloader:
         self.peak_bytes = self.device_bytes if anew else max(self.peak_bytes, self.device_bytes)
         self.peak_with_slack = with_slack if anew else max(self.peak_with_slack, with_slack)
 
-    def clone_all(self, weights: Iterable[Weight]) -> None:
-        """Copy weights into ordinary memory of their own."""
+    def copy_all(self, weights: Iterable[Weight], *, fresh: bool) -> None:
+        """Copy weights into host memory of their own, `fresh` or there already."""
+        copy = self.costs.clone if fresh else self.costs.host_copy
         for weight in weights:
-            self.machine.work(self.costs.clone(weight.size_bytes) + self.first_touch(weight))
+            self.machine.work(copy(weight.size_bytes) + self.first_touch(weight))

@@ -6,7 +6,6 @@ that another mode's can be put in its place.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
@@ -26,8 +25,6 @@ MAX_STEPS = 12
 ALLOCATING = ("Malloc", "cuMemCreate", "cuMemMap", "cuMemSetAccess", "cuMemAddress")
 """What is in the names of runtime calls that get device memory."""
 
-Place = tuple[tuple["Op", str], tuple["Op", str]]
-_INDEX = re.compile(r"\.\d+")
 _HOOKS = (SpanKind.ONLOAD, SpanKind.OFFLOAD, SpanKind.EMPTY_CACHE, SpanKind.SYNCHRONIZE, SpanKind.TRACEKIT)
 
 
@@ -39,16 +36,13 @@ class Op(StrEnum):
     WORK = "work"  # host code, and the kernels that it launches
     TRANSFER = "transfer"  # a copy that is no weight's; the host awaits it
 
-    # Enum's own is Python code, called for each of a tape's places.
-    __hash__ = str.__hash__
-
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """One entry of a tape. `host_ns` of a transfer is what it takes once the device is free.
 
-    `allocation_ns` is the part of it in which the driver got device memory. `least_ns` is what the same code took where
-    it was disturbed least, over all its repeats (blocks alike, warm steps), without getting memory.
+    `allocation_ns` is the part of it in which the driver got device memory, `once_ns` what a first step has beyond warm
+    ones (kernels and libraries loaded), which is no work of the same kind.
     """
 
     op: Op
@@ -56,7 +50,7 @@ class Event:
     host_ns: float = 0.0
     device_ns: float = 0.0
     allocation_ns: float = 0.0
-    least_ns: float = 0.0
+    once_ns: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -131,8 +125,7 @@ class TapeReader:
             if mark is not None:
                 events.append(mark[2])
             # Kept even when it is empty, so that every step of one order of work has the same tape.
-            quiet = float(host[index] - getting[index])
-            events.append(Event(Op.WORK, "", float(host[index]), float(device[index]), float(getting[index]), quiet))
+            events.append(Event(Op.WORK, "", float(host[index]), float(device[index]), float(getting[index])))
         return Tape(tuple(events))
 
     @cached_property
@@ -143,19 +136,14 @@ class TapeReader:
         return [self.read(int(start), int(end)) for start, end in zip(later["start_ns"], later["end_ns"], strict=True)]
 
     def first_step(self) -> Tape:
-        """The first step. Its host work, too, could have been as little disturbed as the later ones' least."""
+        """The first step, with what it took beyond the later ones told apart where they do the same work."""
         steps = self._timeline.steps
         tape = self.read(int(steps["start_ns"].iloc[0]), int(steps["end_ns"].iloc[0]))
         alike = [warm for warm in self.steps if warm.signature == tape.signature]
         if not alike:
             return tape
-        events = (
-            replace(
-                event, least_ns=max(event.least_ns - max(warm.host_ns - warm.allocation_ns - warm.least_ns, 0.0), 0.0)
-            )
-            for event, warm in zip(tape.events, alike[0].events, strict=True)
-        )
-        return Tape(tuple(events))
+        pairs = zip(tape.events, alike[0].events, strict=True)
+        return Tape(tuple(replace(event, once_ns=max(event.host_ns - warm.host_ns, 0.0)) for event, warm in pairs))
 
     @cached_property
     def steps(self) -> list[Tape]:
@@ -170,8 +158,7 @@ class TapeReader:
                 alike.append([tape])
             else:
                 kind.append(tape)
-        least = _least(self.each_step)
-        return [_mean(kind, least) for kind in alike]
+        return [_mean(kind) for kind in alike]
 
     def _calls(self, start_ns: int, end_ns: int) -> list[tuple[int, int, Event]]:
         """Where module calls begin and end: the time, a tie-breaker that keeps them nested, and the event."""
@@ -216,31 +203,12 @@ def weight_copy_times(copies: pd.DataFrame, activity: Activity) -> tuple[Times, 
     return call, np.where(known, copies["duration_ns"].to_numpy(), np.minimum(call, device_end - device_start))
 
 
-def _places(tape: Tape) -> list[Place]:
-    """What code each entry of a tape is, by the entries around it: the same in all blocks of one kind."""
-    alike = {fqn: _INDEX.sub(".#", fqn) for fqn in {event.fqn for event in tape.events}}
-    around = [(event.op, alike[event.fqn]) for event in tape.events]
-    nothing = (Op.WORK, "")
-    return list(zip([nothing, *around[:-1]], [*around[1:], nothing], strict=True))
-
-
-def _least(tapes: list[Tape]) -> dict[Place, float]:
-    least: dict[Place, float] = {}
-    for tape in tapes:
-        for place, event in zip(_places(tape), tape.events, strict=True):
-            if event.op is Op.WORK:
-                least[place] = min(least.get(place, event.least_ns), event.least_ns)
-    return least
-
-
-def _mean(tapes: list[Tape], least: dict[Place, float]) -> Tape:
+def _mean(tapes: list[Tape]) -> Tape:
     times = np.array(
         [[(event.host_ns, event.device_ns, event.allocation_ns) for event in tape.events] for tape in tapes]
     )
     events = tuple(
-        Event(event.op, event.fqn, host, device, allocation, least.get(place, host - allocation))
-        for event, place, (host, device, allocation) in zip(
-            tapes[0].events, _places(tapes[0]), times.mean(axis=0).tolist(), strict=True
-        )
+        Event(event.op, event.fqn, host, device, allocation)
+        for event, (host, device, allocation) in zip(tapes[0].events, times.mean(axis=0).tolist(), strict=True)
     )
     return Tape(events, len(tapes))
