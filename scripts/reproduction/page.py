@@ -40,8 +40,9 @@ def figure(results: Results) -> str:
     """Step 1 and a warm step of the arms that matter, by cause."""
     bars = []
     for part, name in (
+        ("experiment", "evicted"), ("experiment", "cached"), ("experiment", "pinned"),
         ("post", "streamed-4-first"), ("post", "largest-4-first"), ("post", "streamed-4-second"),
-        ("limits", "limited"), ("instead", "pinned"), ("instead", "pinned-resident"), ("instead", "group-stream"),
+        ("limits", "limited"), ("instead", "pinned-resident"), ("instead", "group-stream"),
     ):  # fmt: skip
         row = results.arm(part, name)
         if row is not None and row.first_ns:
