@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tracekit.model.experiment import ArmRow, Effect, ExperimentSummary, Hypothe
 from tracekit.render.html import render_experiment_page
 
 S = 10**9
+MS = 10**6
 
 
 def effect(
@@ -68,8 +70,28 @@ def test_the_costliest_cause_leads() -> None:
     assert "95% interval 6.00 s to 8.00 s; by the causes inside the runs 7.00 s" in page
     assert "Of every warm step: 3.00 s (2.00 s to 4.00 s), supported" in page
     assert "2 of 4 causes are shown, 1 refuted, 1 cannot be told" in page
+    assert '<span class="gain">7.00 s</span>' in page
     assert "<b>allocator" not in page
     assert "<i>pinned" not in page
+
+
+def test_what_is_not_shown_has_a_bound_and_no_cost() -> None:
+    """The middle of an interval that reaches zero is no result."""
+    untold = effect(179 * MS, -S, 2 * S, Verdict.CANNOT_TELL)
+    below = effect(-3 * MS, -5 * MS, -MS, Verdict.REFUTED)
+    one_pair = effect(179 * MS, None, None, Verdict.CANNOT_TELL)
+    rows = [hypothesis(name, shown) for name, shown in (("a", untold), ("b", below), ("c", one_pair))]
+    page = render_experiment_page(summary(hypotheses=rows))
+    assert re.findall('<span class="gain">(.*?)</span>', page) == ["at most 2.00 s", "at most 0 ns"]
+    assert "of step 1 beyond a warm step, mean 179 ms, 95% interval -1.00 s to 2.00 s; by" in page
+    assert "of step 1 beyond a warm step, mean 179 ms, 95% interval not known" in page
+
+
+def test_a_check_is_no_cause() -> None:
+    both = hypothesis("both", effect(8 * S, 7 * S, 9 * S, Verdict.SUPPORTED))
+    both.check = True
+    page = render_experiment_page(summary(hypotheses=[hypothesis("one", effect(S, S, S, Verdict.SUPPORTED)), both]))
+    assert "1 of 1 causes are shown, 0 refuted, 0 cannot be told" in page
 
 
 def test_an_experiment_of_which_nothing_ran_has_a_page() -> None:
@@ -81,7 +103,7 @@ def test_an_experiment_of_which_nothing_ran_has_a_page() -> None:
 
 @pytest.mark.browser
 @pytest.mark.skipif(chromium() is None, reason="no chromium: apt-get install chromium")
-@pytest.mark.parametrize(("width", "theme"), [(1440, "light"), (420, "dark")])
+@pytest.mark.parametrize(("width", "theme"), [(1440, "light"), (1440, "dark"), (420, "light"), (420, "dark")])
 def test_it_is_accessible_and_drawn(tmp_path: Path, width: int, theme: str) -> None:
     file = tmp_path / "report.html"
     file.write_text(render_experiment_page(summary()), encoding="utf-8")

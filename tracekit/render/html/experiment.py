@@ -58,11 +58,12 @@ def _held(rows: Sequence[HypothesisRow], window: Window) -> list[tuple[str, str]
 
 
 def _effects_title(rows: Sequence[HypothesisRow]) -> str:
-    told = [row for row in rows if row.verdict is not Verdict.CANNOT_TELL]
+    causes = [row for row in rows if not row.check]
+    told = [row for row in causes if row.verdict is not Verdict.CANNOT_TELL]
     held = sum(row.verdict is Verdict.SUPPORTED for row in told)
     return (
-        f"Of what step 1 takes beyond a warm step, {held} of {len(rows)} causes are shown, {len(told) - held} refuted, "
-        f"{len(rows) - len(told)} cannot be told"
+        f"Of what step 1 takes beyond a warm step, {held} of {len(causes)} causes are shown, {len(told) - held} "
+        f"refuted, {len(causes) - len(told)} cannot be told"
     )
 
 
@@ -82,20 +83,37 @@ def _head(summary: ExperimentSummary) -> list[str]:
 
 def _hypothesis(row: HypothesisRow) -> dict[str, Any]:
     effect, warm = row.effect(Window.EXCESS), row.effect(Window.WARM)
-    known = effect.mean_ns is not None
     return {
         "name": visible(row.hypothesis),
         "claim": visible(row.claim),
         "verdict": str(row.verdict),
         "mark": _MARKS[row.verdict],
         "tone": row.verdict.name.lower().replace("_", "-"),
-        "gain": format_duration(effect.mean_ns or 0) if known else "",
-        "interval": _interval(effect) if known else "",
-        "inside": "" if effect.inside_ns is None else format_duration(effect.inside_ns),
+        "gain": _cost(effect),
+        "basis": _basis(effect),
         "arms": visible(f"{row.slow} less {row.fast}"),
         "reason": visible(row.reason),
-        "warm": "" if warm.mean_ns is None else f"{format_duration(warm.mean_ns)} ({_interval(warm)}), {warm.verdict}",
+        "warm": f"{_cost(warm)} ({_interval(warm)}), {warm.verdict}" if _cost(warm) else "",
     }
+
+
+def _cost(effect: Effect) -> str:
+    """What a cause that is shown costs; of another what it costs at most, as its mean alone would read like a result.
+
+    Nothing where too few pairs ran for a bound.
+    """
+    if effect.verdict is Verdict.SUPPORTED and effect.mean_ns is not None:
+        return format_duration(effect.mean_ns)
+    return "" if effect.high_ns is None else f"at most {format_duration(max(0, effect.high_ns))}"
+
+
+def _basis(effect: Effect) -> str:
+    """What the card's figure is of, and what it rests on."""
+    if effect.mean_ns is None:
+        return ""
+    mean = "" if effect.verdict is Verdict.SUPPORTED else f" mean {format_duration(effect.mean_ns)},"
+    inside = "" if effect.inside_ns is None else f"; by the causes inside the runs {format_duration(effect.inside_ns)}"
+    return f"of step 1 beyond a warm step,{mean} 95% interval {_interval(effect)}{inside}"
 
 
 def _interval(effect: Effect) -> str:
