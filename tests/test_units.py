@@ -26,6 +26,7 @@ from tracekit.units import (
     megabytes,
     parse_bytes,
     size_text,
+    unbroken,
 )
 
 
@@ -104,6 +105,33 @@ def test_axes_have_the_unit_that_they_name() -> None:
     assert megabytes(2_500_000) == 2.5
 
 
-@pytest.mark.parametrize(("share", "text"), [(0, "0%"), (0.004, "under 1%"), (0.01, "1%"), (0.605, "60%"), (1, "100%")])
-def test_a_share_that_is_there_is_never_nothing(share: float, text: str) -> None:
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (0, "0%"), (0.004, "under 1%"), (0.01, "1%"), (0.605, "60%"), (0.994, "99%"), (0.998, "over 99%"),
+        (1 - 2**-24, "100%"), (1, "100%"), (1.2, "120%"),
+    ],
+)  # fmt: skip
+def test_a_share_that_is_there_is_never_nothing_nor_all_of_what_is_not(share: float, text: str) -> None:
     assert format_share(share) == text
+
+
+def test_numbers_and_their_units_stay_together_and_all_else_as_it_is() -> None:
+    text = "12.9 s of 23.8 GB at 7 GB/s, 3 steps, 4 spans, 12 min, 260 MiB; blocks.3 block, 2 B"
+    joined = unbroken(text)
+    assert joined.replace("\N{NO-BREAK SPACE}", " ") == text
+    pieces = [
+        "12.9_s",
+        "of",
+        "23.8_GB",
+        "at",
+        "7_GB/s,",
+        "3",
+        "steps,",
+        "4",
+        "spans,",
+        "12_min,",
+        "260_MiB;",
+        "blocks.3",
+    ]
+    assert joined.replace("\N{NO-BREAK SPACE}", "_").split(" ") == [*pieces, "block,", "2_B"]

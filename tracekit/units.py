@@ -32,6 +32,7 @@ COUNTER_UNITS = {
 """How a counter series' name says its unit, the unit shown, and the factor between them."""
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*([kmgt]?i?b)", re.IGNORECASE)
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:[num]?s|min|[kMGT]?B|[KMGT]iB|GB/s|MHz|W)(?![\w/]))")
 _FACTOR = {
     "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
     "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
@@ -104,8 +105,18 @@ def format_rate(size_bytes: float, duration_ns: float) -> str:
 
 
 def format_share(share: float) -> str:
-    """A share as a percentage: ``60%``, ``under 1%`` for what is there but rounds to less."""
-    return "under 1%" if 0 < share < 0.01 else f"{share:.0%}"
+    """A share as a percentage: ``60%``, ``under 1%`` for what is there but rounds to less.
+
+    ``over 99%`` for what is not quite all but rounds to it, beyond the error of a 32-bit float.
+    """
+    if 0 < share < 0.01:
+        return "under 1%"
+    return "over 99%" if 0.995 <= share < 1 - 1e-7 else f"{share:.0%}"
+
+
+def unbroken(text: str) -> str:
+    """The text with no-break spaces between numbers and their units, so that no line ends between them."""
+    return _BEFORE_UNIT.sub("\N{NO-BREAK SPACE}", text)
 
 
 def megabytes(size_bytes: float) -> float:

@@ -23,6 +23,11 @@ class Opened:
     requests: list[str] = field(default_factory=list)
 
 
+def spaced(page: str) -> str:
+    """The page with plain spaces, also where no line may end."""
+    return page.replace("\N{NO-BREAK SPACE}", " ")
+
+
 @contextmanager
 def opened(file: Path, width: int = 1440, theme: Any = "light", *, scripts: bool = True) -> Iterator[Opened]:
     """The page with all its charts drawn; with `scripts` off as it is."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from pages import opened
+from pages import opened, spaced
 from perfetto.browser import chromium
 
 from tracekit.model import Cause
@@ -62,7 +62,7 @@ def summary(**changes: Any) -> ExperimentSummary:
 
 
 def test_the_costliest_cause_leads() -> None:
-    page = render_experiment_page(summary())
+    page = spaced(render_experiment_page(summary()))
     title = page.partition('<h1 id="h-verdict">')[2].partition("</h1>")[0]
     assert title.startswith(
         "OS paging makes step 1 longer by 7.00 s, page mapping by 1.00 s, every warm step pays 3.00 s"
@@ -81,7 +81,7 @@ def test_what_is_not_shown_has_a_bound_and_no_cost() -> None:
     below = effect(-3 * MS, -5 * MS, -MS, Verdict.REFUTED)
     one_pair = effect(179 * MS, None, None, Verdict.CANNOT_TELL)
     rows = [hypothesis(name, shown) for name, shown in (("a", untold), ("b", below), ("c", one_pair))]
-    page = render_experiment_page(summary(hypotheses=rows))
+    page = spaced(render_experiment_page(summary(hypotheses=rows)))
     assert re.findall('<span class="gain">(.*?)</span>', page) == ["at most 2.00 s", "at most 0 ns"]
     assert "of step 1 beyond a warm step, mean 179 ms, 95% interval -1.00 s to 2.00 s; by" in page
     assert "of step 1 beyond a warm step, mean 179 ms, 95% interval not known" in page
@@ -90,13 +90,15 @@ def test_what_is_not_shown_has_a_bound_and_no_cost() -> None:
 def test_a_check_is_no_cause() -> None:
     both = hypothesis("both", effect(8 * S, 7 * S, 9 * S, Verdict.SUPPORTED))
     both.check = True
-    page = render_experiment_page(summary(hypotheses=[hypothesis("one", effect(S, S, S, Verdict.SUPPORTED)), both]))
+    page = spaced(
+        render_experiment_page(summary(hypotheses=[hypothesis("one", effect(S, S, S, Verdict.SUPPORTED)), both]))
+    )
     assert "1 of 1 causes are shown, 0 refuted, 0 cannot be told" in page
 
 
 def test_an_experiment_of_which_nothing_ran_has_a_page() -> None:
     untold = hypothesis("OS paging", effect(None, None, None, Verdict.CANNOT_TELL))
-    page = render_experiment_page(summary(hypotheses=[untold], arms=[]))
+    page = spaced(render_experiment_page(summary(hypotheses=[untold], arms=[])))
     assert "No hypothesis is supported by what has been run" in page
     assert 'class="plot"' not in page
 

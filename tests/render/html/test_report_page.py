@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from builders import build_large_run, build_run
-from pages import opened
+from pages import opened, spaced
 from perfetto.browser import chromium
 
 import tracekit
@@ -122,6 +122,17 @@ def test_the_policy_allows_exactly_what_is_in_the_page(page_file: Path) -> None:
     assert {address for address in addresses if address and not address.startswith(("#", "data:"))} == {"viewer"}
 
 
+def test_numbers_stay_with_their_units_but_in_what_is_to_be_copied(page_file: Path) -> None:
+    body = page_file.read_text(encoding="utf-8").partition("<main")[2].partition("<script")[0]
+    copied = re.compile(r"<(pre|code)>.*?</\1>", re.DOTALL)
+    pasted = [found[0] for found in copied.finditer(body)]
+    assert len(pasted) > 3
+    assert not [text for text in pasted if "\N{NO-BREAK SPACE}" in text]
+    prose = re.sub(r"<td>.*?</td>|<[^>]*>", "", copied.sub("", body))
+    assert len(re.findall(r"\d\N{NO-BREAK SPACE}(?:ms|s|MB|MiB|GB/s)\b", prose)) > 10
+    assert re.findall(r".*\d (?:ms|s|MB|MiB|GB/s)\b.*", prose) == []
+
+
 def test_the_library_is_the_one_that_is_checked() -> None:
     script = runpy.run_path(str(ROOT / "scripts" / "build_plotlyjs.py"))
     vendor = ROOT / "tracekit" / "render" / "html" / "vendor"
@@ -208,7 +219,7 @@ def test_a_section_without_data_says_what_to_run() -> None:
 def test_findings_lead_with_what_they_save() -> None:
     page = render_report(hostile_report())
     assert '<span class="tag measured">measured</span>' in page
-    assert "1 ns to 2 ns less in 3 steps" in page
+    assert "1 ns to 2 ns less in 3 steps" in spaced(page)
     assert 'data-start-ns="1" data-end-ns="2"' in page
 
 

@@ -15,12 +15,13 @@ from importlib.resources import files
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from tracekit.model.report import Report
 from tracekit.render.figures.palette import PATTERNS, SCALES, css_variables
 from tracekit.render.html.view import page_data, page_view
 from tracekit.render.plaintext import visible
+from tracekit.units import unbroken
 
 _PACKAGE = files("tracekit.render.html")
 _NO_STYLE = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
@@ -77,7 +78,12 @@ def _hatch(shape: str, size: int) -> str:
 
 @cache
 def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
+    """Every text that templates show keeps its numbers and their units on one line; ``exact`` leaves one as it is.
+
+    What is there to be copied must be ``exact``: a shell and Python do not take a no-break space for a space.
+    """
+    environment = jinja2.Environment(
+        finalize=lambda value: unbroken(value) if type(value) is str else value,
         loader=jinja2.PackageLoader("tracekit.render.html"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -85,6 +91,8 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["exact"] = escape
+    return environment
 
 
 def _asset(name: str) -> str:
