@@ -72,6 +72,24 @@ def take_rows(frame: pd.DataFrame, columns: Sequence[str], rows: npt.NDArray[np.
     return pd.DataFrame({name: frame[name].array.take(rows) for name in columns}, copy=False)
 
 
+def by_position(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame indexed by position: itself where it is so already, since pandas would copy every column."""
+    return frame if frame.index.equals(pd.RangeIndex(len(frame))) else frame.reset_index(drop=True)
+
+
+def rows_by(
+    frame: pd.DataFrame, rows: npt.NDArray[np.int64], keys: Sequence[str], columns: Sequence[str]
+) -> pd.DataFrame:
+    """Some columns of the rows at some positions, by integer keys, indexed by position. Equal rows stay in order.
+
+    ``sort_values`` by several keys makes categories of each first, and copies every column.
+    """
+    ordered = rows[np.lexsort([frame[key].to_numpy()[rows] for key in reversed(keys)])]
+    taken = take_rows(frame, columns, ordered)
+    taken.index = pd.Index(ordered)
+    return taken
+
+
 def concat_rows(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The rows of frames with the same columns, one frame after the other, indexed by position."""
     return pd.DataFrame({name: _concat([frame[name] for frame in frames]) for name in frames[0].columns})

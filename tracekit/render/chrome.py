@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from tracekit.model import NONE, DeviceInfo, Manifest, Timeline
+from tracekit.model.text import by_position
 from tracekit.render.chromewriter import ChromeTraceWriter
 from tracekit.render.counters import CounterTrack, counter_tracks
 from tracekit.render.devicetracks import DeviceTracks, device_rows, device_tracks, stream_names
@@ -91,10 +92,10 @@ def _by_position(timeline: Timeline) -> Timeline:
     """The timeline with every table indexed by position, by which slices refer to their rows."""
     run = replace(
         timeline.run,
-        runtime_calls=timeline.run.runtime_calls.reset_index(drop=True),
-        frames=timeline.run.frames.reset_index(drop=True),
+        runtime_calls=by_position(timeline.run.runtime_calls),
+        frames=by_position(timeline.run.frames),
     )
-    spans, copies, steps = (table.reset_index(drop=True) for table in (timeline.spans, timeline.copies, timeline.steps))
+    spans, copies, steps = map(by_position, (timeline.spans, timeline.copies, timeline.steps))
     return replace(timeline, run=run, steps=steps, spans=spans, copies=copies)
 
 

@@ -15,20 +15,18 @@ from typing import Any, BinaryIO
 import numpy as np
 from isal import isal_zlib
 
-from tracekit.render.jsontext import (
-    ArgsFormatter,
+from tracekit.render.jsontext import Member, Words, args_pieces, quote
+from tracekit.render.rowtext import (
     Floats,
+    Formatted,
     Ints,
-    Member,
-    TextColumn,
-    Words,
+    Picked,
+    RowText,
     data_bytes,
     decimals,
     integers,
-    join,
     microseconds,
-    pick,
-    quote,
+    whole_numbers,
 )
 
 ROWS_AT_ONCE = 32_768
@@ -102,21 +100,19 @@ class ChromeTraceWriter:
         relative = self._relative(start_ns)
         self._relative(end_ns)
         durations = end_ns - start_ns
-        kinds = [f'{{"ph":"X","cat":{quote(word)},"pid":{pid},"tid":' for word in categories.words]
-        labels = [f',"name":{quote(word or _UNNAMED)},"ts":' for word in (*names.words, _UNNAMED)]
-        format_args = ArgsFormatter(args) if args else None
-        longest = 200 + max(map(len, labels)) + (format_args.longest if format_args else 0)
-        for rows in _chunks(len(tids), longest):
-            self._rows(
-                pick(kinds, categories.codes[rows]),
-                integers(tids[rows]),
-                pick(labels, np.where(names.codes[rows] < 0, len(names.words), names.codes[rows])),
-                *microseconds(relative[rows]),
-                ',"dur":',
-                *microseconds(durations[rows]),
-                *((',"args":', *format_args(rows)) if format_args else ()),
-                "}",
-            )
+        labels = [f',"name":{quote(word or _UNNAMED)},"ts":' for word in (_UNNAMED, *names.words)]
+        text = RowText(
+            ',\n{"ph":"X"',
+            categories.piece(',"cat":'),
+            *whole_numbers(tids, f',"pid":{pid},"tid":'),
+            Picked(lambda rows: names.codes[rows] + 1, labels),
+            *microseconds(relative),
+            ',"dur":',
+            *microseconds(durations),
+            *((',"args":', *args_pieces(args)) if args else ()),
+            "}",
+        )
+        self._rows(text, len(tids))
 
     def counter(self, pid: int, name: str, unit: str, t_ns: Ints, values: Floats) -> None:
         """Samples of one counter track, which viewers title "<name> <unit>"; each holds until the next.
@@ -125,10 +121,14 @@ class ChromeTraceWriter:
             ValueError: a value that is not finite.
         """
         relative = self._relative(t_ns)
-        opening = f'{{"ph":"C","name":{quote(name)},"pid":{pid},"tid":{pid},"ts":'
-        for rows in _chunks(len(t_ns)):
-            value = decimals(values[rows], 9)
-            self._rows(opening, *microseconds(relative[rows]), f',"args":{{{quote(unit)}:', value, "}}")
+        text = RowText(
+            f',\n{{"ph":"C","name":{quote(name)},"pid":{pid},"tid":{pid},"ts":',
+            *microseconds(relative),
+            f',"args":{{{quote(unit)}:',
+            Formatted(lambda rows: decimals(values[rows], 9)),
+            "}}",
+        )
+        self._rows(text, len(t_ns))
 
     def flows(self, name: str, starts: FlowPoints, ends: FlowPoints) -> None:
         """Arrows from `starts` to `ends`, row by row; an end may not be earlier than its start."""
@@ -139,20 +139,16 @@ class ChromeTraceWriter:
         self._flow_id += len(ids)
         for phase, points in (("s", starts), ("f", ends)):
             binding = ',"bp":"e"' if phase == "f" else ""  # to the slice around it, not to the next one
-            opening = f'{{"ph":"{phase}"{binding},"cat":{quote(name)},"name":{quote(name)},"id":'
-            relative = self._relative(points.t_ns)
-            for rows in _chunks(len(ids)):
-                self._rows(
-                    opening,
-                    integers(ids[rows]),
-                    ',"pid":',
-                    integers(points.pid[rows]),
-                    ',"tid":',
-                    integers(points.tid[rows]),
-                    ',"ts":',
-                    *microseconds(relative[rows]),
-                    "}",
-                )
+            text = RowText(
+                f',\n{{"ph":"{phase}"{binding},"cat":{quote(name)},"name":{quote(name)},"id":',
+                Formatted(lambda rows: integers(ids[rows])),
+                *whole_numbers(points.pid, ',"pid":'),
+                *whole_numbers(points.tid, ',"tid":'),
+                ',"ts":',
+                *microseconds(self._relative(points.t_ns)),
+                "}",
+            )
+            self._rows(text, len(ids))
 
     def close(self) -> None:
         """Write the end; until then the file is no valid JSON. The stream itself stays open."""
@@ -166,12 +162,13 @@ class ChromeTraceWriter:
         self._separator_due = True
         self.events += 1
 
-    def _rows(self, *pieces: TextColumn | str) -> None:
-        text = join(",\n", *pieces)
-        data = data_bytes(text)
-        self._write(data if self._separator_due else data[2:])
-        self._separator_due = True
-        self.events += len(text)
+    def _rows(self, text: RowText, count: int) -> None:
+        """Write rows that begin with a comma; the first event of all goes without."""
+        for rows in _chunks(count, text.longest):
+            data = data_bytes(text(rows))
+            self._write(data if self._separator_due else data[2:])
+            self._separator_due = True
+        self.events += count
 
     def _relative(self, times_ns: Ints) -> Ints:
         relative = times_ns.astype(np.int64) - self._base_ns
@@ -183,7 +180,7 @@ class ChromeTraceWriter:
         self._stream.write(self._compressor.compress(data) if self._compressor is not None else data)
 
 
-def _chunks(count: int, longest: int = 200) -> list[slice]:
+def _chunks(count: int, longest: int) -> list[slice]:
     """Slices of rows, none longer than fits, when a row may have that many characters."""
     step = max(1, min(ROWS_AT_ONCE, CHARACTERS_AT_ONCE // longest))
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from tracekit.model import NONE, Direction, SpanKind, Timeline
 from tracekit.model.text import row_numbers
-from tracekit.render.jsontext import Ints
+from tracekit.render.rowtext import Ints
 from tracekit.render.slices import TraceStats
 from tracekit.units import COUNTER_UNITS
 

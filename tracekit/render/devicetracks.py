@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 
 from tracekit.model import NONE, Timeline
+from tracekit.model.text import take_rows
 from tracekit.render.hostslices import copy_members
-from tracekit.render.jsontext import Ints, Member, Words
+from tracekit.render.jsontext import Member, Words
 from tracekit.render.nesting import flat_lanes
+from tracekit.render.rowtext import Ints
 from tracekit.render.selection import Selection
 from tracekit.render.slices import Slices, TraceStats, forward_in_time
 from tracekit.render.tracks import TrackIds
@@ -42,7 +44,8 @@ def device_rows(timeline: Timeline) -> pd.DataFrame:
     ops = timeline.run.device_ops
     rows = ops.merge(by_key, on=keys, how="left")
     rows["copy_row"] = rows["copy_row"].where((rows["op"] == "memcpy").to_numpy()).fillna(NONE).astype(np.int64)
-    return rows.sort_values(["device_index", "start_ns"], kind="stable", ignore_index=True)
+    in_order = np.lexsort([rows[key].to_numpy() for key in ("start_ns", "device_index")])
+    return take_rows(rows, list(rows.columns), in_order)
 
 
 def stream_names(rows: pd.DataFrame, device_index: int) -> dict[int, str]:

@@ -12,8 +12,9 @@ import pandas as pd
 
 from tracekit.model import NONE, HostMemory, Phase, SpanKind, Timeline
 from tracekit.model.kinetojson import PROFILER_STEP
-from tracekit.model.text import codes_and_texts, concat_rows, row_numbers, same_text, starts_with, text_column
-from tracekit.render.jsontext import Ints, Member, Words
+from tracekit.model.text import codes_and_texts, concat_rows, row_numbers, rows_by, same_text, starts_with, text_column
+from tracekit.render.jsontext import Member, Words
+from tracekit.render.rowtext import Ints
 from tracekit.render.selection import Gap
 from tracekit.render.slices import Slices
 from tracekit.units import gb_per_s_column
@@ -21,6 +22,15 @@ from tracekit.units import gb_per_s_column
 STEP_CATEGORY = "user_annotation"
 """Kineto's category of a ProfilerStep, by which other tools find steps."""
 
+_SPAN_COLUMNS = (
+    "kind", "name", "fqn", "component", "phase", "note", "thread_id", "parent_id", "run_index", "step_index",
+    "start_ns", "end_ns", "own_ns", "device_ns",
+)  # fmt: skip
+_COPY_COLUMNS = (
+    "copy_id", "direction", "fqn", "parameter", "host_memory", "operation", "phase", "file_path", "file_offset",
+    "thread_id", "run_index", "step_index", "start_ns", "end_ns", "duration_ns", "size_bytes", "correlation_id",
+    "first", "is_weight",
+)  # fmt: skip
 _COMPONENT_KINDS = (SpanKind.FORWARD, SpanKind.ONLOAD, SpanKind.OFFLOAD)
 
 
@@ -80,10 +90,12 @@ def phase_slices(timeline: Timeline, runs: pd.DataFrame) -> Slices:
 def component_slices(timeline: Timeline) -> Slices:
     """One slice for each stretch of a step or phase in which only one component is called."""
     spans = timeline.spans
-    spans = spans[(spans["kind"] != SpanKind.RUN) & (spans["phase"] != Phase.SETUP)]
-    outermost = spans[~spans["parent_id"].isin(spans["span_id"])].sort_values(["thread_id", "start_ns", "span_id"])
+    of_runs = ((spans["kind"] != SpanKind.RUN) & (spans["phase"] != Phase.SETUP)).to_numpy()
+    inside = np.isin(_column(spans, "parent_id"), _column(spans, "span_id")[of_runs])
     # Anything else that the run calls ends the stretch, but its own waiting and tracekit's work do not.
-    outermost = outermost[~outermost["kind"].isin([SpanKind.EMPTY_CACHE, SpanKind.SYNCHRONIZE, SpanKind.TRACEKIT])]
+    aside = spans["kind"].isin([SpanKind.EMPTY_CACHE, SpanKind.SYNCHRONIZE, SpanKind.TRACEKIT]).to_numpy()
+    kept = np.flatnonzero(of_runs & ~inside & ~aside)
+    outermost = rows_by(spans, kept, ("thread_id", "start_ns", "span_id"), _SPAN_COLUMNS)
     named = (outermost["kind"].isin(_COMPONENT_KINDS) & (outermost["component"] != "")).to_numpy()
     place = row_numbers(outermost[["component", "thread_id", "run_index", "phase", "step_index"]].assign(named=named))
     begins = np.flatnonzero(np.diff(place, prepend=NONE))
@@ -101,7 +113,8 @@ def span_slices(timeline: Timeline) -> Slices:
     """
     spans = timeline.spans
     is_step = (spans["kind"] == SpanKind.ANNOTATION).to_numpy() & starts_with(spans["name"], PROFILER_STEP)
-    spans = spans[(spans["kind"] != SpanKind.RUN) & ~is_step].sort_values(["start_ns", "span_id"], kind="stable")
+    kept = np.flatnonzero((spans["kind"] != SpanKind.RUN).to_numpy() & ~is_step)
+    spans = rows_by(spans, kept, ("start_ns", "span_id"), _SPAN_COLUMNS)
     is_forward = (spans["kind"] == SpanKind.FORWARD).to_numpy()
     args = [
         Member("fqn", Words.of(spans["fqn"])),
@@ -120,7 +133,8 @@ def copy_slices(timeline: Timeline, launched_elsewhere: Ints) -> Slices:
     A copy carries its correlation id only where no runtime call does (`launched_elsewhere`): one id has one launcher.
     """
     copies = timeline.copies
-    copies = copies[copies["copy_id"] != NONE].sort_values(["start_ns", "copy_id"], kind="stable")
+    real = np.flatnonzero((copies["copy_id"] != NONE).to_numpy())
+    copies = rows_by(copies, real, ("start_ns", "copy_id"), _COPY_COLUMNS)
     correlation = _column(copies, "correlation_id")
     what = copies[["direction", "fqn", "parameter"]].assign(fqn=copies["fqn"] != "")
     args = [
@@ -162,14 +176,16 @@ def copy_members(timeline: Timeline, copies: pd.DataFrame) -> list[Member]:
 
 def runtime_slices(timeline: Timeline) -> Slices:
     """Calls into the CUDA runtime and driver."""
-    calls = timeline.run.runtime_calls.sort_values("start_ns", kind="stable")
+    calls = timeline.run.runtime_calls
+    calls = rows_by(calls, np.arange(len(calls)), ("start_ns",), list(calls.columns))
     args = [Member("correlation", _column(calls, "correlation_id"))]
     return _slices(calls, "cuda_runtime", Words.of(calls["name"]), args)
 
 
 def frame_slices(timeline: Timeline) -> Slices:
     """Python function calls."""
-    frames = timeline.run.frames.sort_values("start_ns", kind="stable")
+    frames = timeline.run.frames
+    frames = rows_by(frames, np.arange(len(frames)), ("start_ns",), list(frames.columns))
     return _slices(frames, "python_function", Words.of(frames["name"]), ())
 
 

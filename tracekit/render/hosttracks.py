@@ -11,8 +11,9 @@ import pandas as pd
 
 from tracekit.model import NONE, Timeline
 from tracekit.render import hostslices
-from tracekit.render.jsontext import Ints, Words
+from tracekit.render.jsontext import Words
 from tracekit.render.nesting import Nesting, clip_into, nest
+from tracekit.render.rowtext import Ints
 from tracekit.render.selection import Selection
 from tracekit.render.slices import Slices, TraceStats, forward_in_time
 from tracekit.render.tracks import TrackIds

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tracekit.model import NONE
-from tracekit.render.jsontext import Ints
+from tracekit.render.rowtext import Ints
 
 MAX_DEPTH = 500  # Perfetto flattens a stack deeper than 512
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tracekit.errors import UsageError
-from tracekit.render.jsontext import Ints
+from tracekit.render.rowtext import Ints
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from tracekit.render.jsontext import Ints, Member, Words
+from tracekit.render.jsontext import Member, Words
+from tracekit.render.rowtext import Ints
 from tracekit.units import format_duration
 
 

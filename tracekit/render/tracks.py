@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from tracekit.render.jsontext import Ints
+from tracekit.render.rowtext import Ints
 
 _MAX_ID = 2**31 - 1
 
