@@ -15,7 +15,7 @@ from tracekit.model.kinetojson import PROFILER_STEP
 from tracekit.model.text import codes_and_texts, concat_rows, row_numbers, rows_by, same_text, starts_with, text_column
 from tracekit.render.jsontext import Member, Words
 from tracekit.render.rowtext import Ints
-from tracekit.render.selection import Gap
+from tracekit.render.selection import Gap, Selection
 from tracekit.render.slices import Slices
 from tracekit.units import gb_per_s_column
 
@@ -106,14 +106,15 @@ def component_slices(timeline: Timeline) -> Slices:
     return _slices(frame, "component", component, args)
 
 
-def span_slices(timeline: Timeline) -> Slices:
-    """Every span but the runs, and steps that a program marked, which are steps here, too.
+def span_slices(timeline: Timeline, selection: Selection) -> Slices:
+    """Every span in the kept windows but the runs, and steps that a program marked, which are steps here, too.
 
     A forward is named by its path below its caller, the others by what they do.
     """
     spans = timeline.spans
     is_step = (spans["kind"] == SpanKind.ANNOTATION).to_numpy() & starts_with(spans["name"], PROFILER_STEP)
-    kept = np.flatnonzero((spans["kind"] != SpanKind.RUN).to_numpy() & ~is_step)
+    in_window = selection.keeps(_column(spans, "start_ns"))
+    kept = np.flatnonzero((spans["kind"] != SpanKind.RUN).to_numpy() & ~is_step & in_window)
     spans = rows_by(spans, kept, ("start_ns", "span_id"), _SPAN_COLUMNS)
     is_forward = (spans["kind"] == SpanKind.FORWARD).to_numpy()
     args = [
@@ -127,14 +128,14 @@ def span_slices(timeline: Timeline) -> Slices:
     return _slices(spans, Words.of(spans["kind"]), _span_names(spans, timeline.spans), args)
 
 
-def copy_slices(timeline: Timeline, launched_elsewhere: Ints) -> Slices:
-    """The call of every copy on the host, as long as the host was in it.
+def copy_slices(timeline: Timeline, selection: Selection, launched_elsewhere: Ints) -> Slices:
+    """The call of every copy in the kept windows on the host, as long as the host was in it.
 
     A copy carries its correlation id only where no runtime call does (`launched_elsewhere`): one id has one launcher.
     """
     copies = timeline.copies
-    real = np.flatnonzero((copies["copy_id"] != NONE).to_numpy())
-    copies = rows_by(copies, real, ("start_ns", "copy_id"), _COPY_COLUMNS)
+    kept = np.flatnonzero((copies["copy_id"] != NONE).to_numpy() & selection.keeps(_column(copies, "start_ns")))
+    copies = rows_by(copies, kept, ("start_ns", "copy_id"), _COPY_COLUMNS)
     correlation = _column(copies, "correlation_id")
     what = copies[["direction", "fqn", "parameter"]].assign(fqn=copies["fqn"] != "")
     args = [

@@ -49,8 +49,8 @@ def host_tracks(timeline: Timeline, selection: Selection, ids: TrackIds, stats: 
         (_STEP, hostslices.step_slices(timeline, runs)),
         (_STEP, hostslices.gap_slices(selection.gaps, runs)),
         (_STEP + 1, hostslices.component_slices(timeline)),
-        (_SPAN, hostslices.span_slices(timeline)),
-        (_COPY, hostslices.copy_slices(timeline, runtime_ids)),
+        (_SPAN, hostslices.span_slices(timeline, selection)),
+        (_COPY, hostslices.copy_slices(timeline, selection, runtime_ids)),
         (_CALL, hostslices.runtime_slices(timeline)),
     ]
     kept = [
