@@ -6,6 +6,7 @@ import io
 
 import pytest
 from experiments import S, make_experiment
+from golden import assert_golden
 from rich.console import Console
 
 from tracekit.analysis.hypotheses import summarize_experiment
@@ -32,6 +33,10 @@ def printed(shown: ExperimentSummary) -> str:
     stream = io.StringIO()
     render_experiment(shown, Console(file=stream, width=200, highlight=False))
     return stream.getvalue()
+
+
+def test_golden() -> None:
+    assert_golden("experiment.txt", "".join(f"{line.rstrip()}\n" for line in printed(summary()).splitlines()))
 
 
 def test_rows() -> None:

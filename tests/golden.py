@@ -1,6 +1,6 @@
-"""Golden files: a renderer's exact output on a small input, kept beside the tests.
+"""Golden files: a renderer's exact output on a small input, kept beside the renderers' tests.
 
-``TRACEKIT_UPDATE_GOLDEN=1 pytest tests/render`` writes them anew; read the difference before committing it.
+``TRACEKIT_UPDATE_GOLDEN=1 pytest tests/render tests/experiment`` writes them anew; read the difference before committing it.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-FOLDER = Path(__file__).parent / "golden"
+FOLDER = Path(__file__).parent / "render" / "golden"
 
 
 def assert_golden(name: str, text: str) -> None:
