@@ -1,6 +1,7 @@
 """Golden files: a renderer's exact output on a small input, kept beside the renderers' tests.
 
-``TRACEKIT_UPDATE_GOLDEN=1 pytest tests/render tests/experiment`` writes them anew; read the difference before committing it.
+``TRACEKIT_UPDATE_GOLDEN=1 pytest tests/render tests/experiment`` writes them anew;
+read the difference before committing it.
 """
 
 from __future__ import annotations
