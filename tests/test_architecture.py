@@ -192,3 +192,15 @@ def test_readme_never_installs_the_unrelated_distribution() -> None:
     assert wrong.search('pip install "tracekit>=1"')
     assert not wrong.search("pip install tracekit-offload")
     assert wrong.search((ROOT / "README.md").read_text()) is None
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_the_users_own_script_is_executed(path: Path) -> None:
+    """Run folders and traces come from strangers: nothing that runs what it reads may be near them."""
+    tree = ast.parse(path.read_text())
+    calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    if path != PACKAGE / "workload" / "script.py":
+        assert calls.isdisjoint({"eval", "exec", "compile", "__import__"})
+    assert calls.isdisjoint({"torch.load", "np.load", "pd.read_pickle", "yaml.load", "os.system"})
+    roots = {name.partition(".")[0] for name in imported_names(tree, "")}
+    assert roots.isdisjoint({"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"})
