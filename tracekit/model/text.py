@@ -8,7 +8,7 @@ all texts. Not imported by the package `tracekit.model`, since pandas is slow to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,13 @@ def row_numbers(rows: pd.DataFrame) -> npt.NDArray[np.int64]:
         codes, distinct = pd.factorize(values)
         numbers, _ = pd.factorize(numbers * len(distinct) + codes)
     return numbers
+
+
+def paths_around(fqn: str) -> Iterator[str]:
+    """A module's path and that of every module around it; a pipeline or bare module, whose path is empty, has none."""
+    while fqn:
+        yield fqn
+        fqn = fqn.rpartition(".")[0]
 
 
 def take_rows(frame: pd.DataFrame, columns: Sequence[str], rows: npt.NDArray[np.int64]) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tracekit.model import NONE, Direction, SpanKind, Timeline
-from tracekit.model.text import row_numbers
+from tracekit.model.text import paths_around, row_numbers
 from tracekit.render.rowtext import Ints
 from tracekit.render.slices import TraceStats
 from tracekit.units import COUNTER_UNITS
@@ -134,7 +134,7 @@ def _weights_on_device(timeline: Timeline) -> Iterator[CounterTrack]:
     nothing = np.empty(0, np.int64)
     # An offload of a component or group drops what is below it.
     dropped = {
-        number: np.concatenate([nothing, *(ends.get(path, nothing) for path in _paths(fqn))])
+        number: np.concatenate([nothing, *(ends.get(path, nothing) for path in paths_around(fqn))])
         for number, fqn in enumerate(fqns)
     }
     here = copies["device_end_ns"].where(copies["device_end_ns"] != NONE, copies["end_ns"]).to_numpy(np.int64)
@@ -153,13 +153,6 @@ def _device_index(name: str) -> int:
     """The number behind torch's device name (``cuda:1``); 0 where there is none."""
     number = name.rpartition(":")[2]
     return int(number) if number.isdecimal() else 0
-
-
-def _paths(fqn: str) -> Iterator[str]:
-    """The module and every module around it."""
-    while fqn:
-        yield fqn
-        fqn = fqn.rpartition(".")[0]
 
 
 def _page_cache(timeline: Timeline) -> Iterator[CounterTrack]:

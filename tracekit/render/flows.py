@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from tracekit.model import NONE, Direction, SpanKind, Timeline
-from tracekit.model.text import codes_and_texts, row_numbers
+from tracekit.model.text import codes_and_texts, paths_around, row_numbers, says
 from tracekit.render.chromewriter import FlowPoints
 from tracekit.render.devicetracks import DeviceTracks
 from tracekit.render.hosttracks import HostTracks
@@ -27,7 +27,8 @@ def weight_flows(
     to end after the copy was called for. The arrow leaves at the copy's end. It arrives in the forward on the host
     or, when the host ran ahead and left that forward before the copy was done, in the first kernel that it launched.
     """
-    waits = _match(_weight_copies(timeline, host, device, host_pid), _forwards(timeline, host), stats)
+    copies = _weight_copies(timeline, host, device, host_pid)
+    waits = _match(copies, _forwards(timeline, host, copies["fqn"]), stats)
     waits = waits[waits["open_ns"] != NONE]
     # An arrow binds to the innermost slice at its moment: the forward's own first moment, not a child's.
     waits["arrive_ns"] = np.maximum(waits["open_ns"], waits["leave_ns"])
@@ -65,9 +66,13 @@ def _weight_copies(timeline: Timeline, host: HostTracks, device: DeviceTracks, h
     return copies.join(leave, how="inner")
 
 
-def _forwards(timeline: Timeline, host: HostTracks) -> pd.DataFrame:
-    """The forwards that an arrow can reach, and those that were left out of the trace (their `open_ns` is `NONE`)."""
+def _forwards(timeline: Timeline, host: HostTracks, copied: pd.Series[str]) -> pd.DataFrame:
+    """The forwards that an arrow can reach, and those that were left out of the trace (their `open_ns` is `NONE`).
+
+    Those alone that may have waited for a copy: of the `copied` modules and of the modules around them.
+    """
     spans = timeline.spans
+    waiting = {"", *(path for fqn in copied.unique() for path in paths_around(fqn))}
     places = pd.DataFrame(
         {
             "forward_tid": host.spans.track,
@@ -77,8 +82,10 @@ def _forwards(timeline: Timeline, host: HostTracks) -> pd.DataFrame:
         },
         index=host.spans.row,
     )
-    is_forward = (spans["kind"] == SpanKind.FORWARD).to_numpy()
-    left_out = spans[is_forward & ~spans.index.isin(places.index)]
+    is_forward = (spans["kind"] == SpanKind.FORWARD).to_numpy() & says(spans["fqn"], waiting.__contains__)
+    is_there = np.zeros(len(spans), np.bool_)
+    is_there[places.index] = True
+    left_out = spans.loc[is_forward & ~is_there, ["start_ns", "end_ns"]]
     left_out = pd.DataFrame(
         {
             "forward_tid": NONE,

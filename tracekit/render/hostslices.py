@@ -37,10 +37,11 @@ _COMPONENT_KINDS = (SpanKind.FORWARD, SpanKind.ONLOAD, SpanKind.OFFLOAD)
 def run_rows(timeline: Timeline) -> pd.DataFrame:
     """One row a run span, and one for each run that was cut off before its span ended, which has the note."""
     spans = timeline.spans
-    ended = spans[spans["kind"] == SpanKind.RUN].sort_values("start_ns")
-    ended = ended[["run_index", "thread_id", "start_ns", "end_ns", "name", "note"]]
+    columns = ["run_index", "thread_id", "start_ns", "end_ns", "name", "note"]
+    ended = spans.loc[spans["kind"] == SpanKind.RUN, columns].sort_values("start_ns")
     cut = timeline.runs[~timeline.runs["run_index"].isin(ended["run_index"])]
-    threads = spans[spans["phase"] != Phase.SETUP].drop_duplicates("run_index").set_index("run_index")["thread_id"]
+    called = spans.loc[spans["phase"] != Phase.SETUP, ["run_index", "thread_id"]].drop_duplicates("run_index")
+    threads = called.set_index("run_index")["thread_id"]
     cut = cut.assign(
         thread_id=cut["run_index"].map(threads).fillna(timeline.run.manifest.process_id).astype(np.int64),
         name=same_text(timeline.run.manifest.pipeline_class, len(cut)),
