@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import pytest
 from builders import START_NS, build_run, make_run, write_run
 
-from tracekit.api import Run
+from tracekit.api import Run, load
 from tracekit.errors import RunFolderError, UsageError
 from tracekit.model import CauseRow, ModuleRow, StepRow, TransferRow
 
@@ -89,3 +89,9 @@ def test_the_report_is_written_where_open_finds_it(run: Run) -> None:
     assert run.report_path is None
     assert run.write_report() == run.report_path == run.path / "report.html"
     assert run.report_path.read_text() == run.to_html()
+
+
+def test_an_experiments_folder_is_no_run_and_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "experiment.json").write_text("{}")
+    with pytest.raises(RunFolderError, match="experiment's folder: name one of the runs in it"):
+        load(tmp_path)

@@ -212,7 +212,9 @@ def load(path: str | Path) -> Run:
     from tracekit.runfolder.experiments import is_experiment
 
     if is_experiment(Path(path)):
-        raise RunFolderError(f"{path} is an experiment's folder: open it with load_experiment, or one of its runs")
+        raise RunFolderError(
+            f"{path} is an experiment's folder: name one of the runs in it (load_experiment opens it whole)"
+        )
     run = Run(Path(path))
     _ = run.data
     return run

@@ -116,3 +116,18 @@ def test_it_is_accessible_and_drawn(tmp_path: Path, width: int, theme: str) -> N
         assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         found = Axe().run(visit.page).response["violations"]
         assert [(item["id"], item["nodes"][0]["html"]) for item in found] == []
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(chromium() is None, reason="no chromium: apt-get install chromium")
+def test_without_scripts_verdicts_and_tables_are_there(tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    file.write_text(render_experiment_page(summary()), encoding="utf-8")
+    with opened(file, scripts=False) as visit:
+        page = visit.page
+        assert page.locator("h1").is_visible()
+        assert page.locator(".verdicts > li:visible").count() == 4
+        assert page.locator(".plot:visible").count() == 0
+        page.locator("#effects summary").click()
+        assert page.locator("#effects tbody tr:visible").count() == 8
+        assert page.locator("#arms tbody tr:visible").count() == 2

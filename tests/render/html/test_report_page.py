@@ -194,11 +194,13 @@ def test_hostile_texts_do_nothing_in_a_browser(tmp_path: Path) -> None:
 
 @pytest.mark.browser
 @pytest.mark.skipif(chromium() is None, reason="no chromium: apt-get install chromium")
-def test_several_runs_are_accessible_though_they_say_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("width", [1440, 420])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_several_runs_are_accessible_though_they_say_the_same(tmp_path: Path, width: int, theme: str) -> None:
     file = tmp_path / "report.html"
     other = dataclasses.replace(build_run(), path="runs/other")
     file.write_text(page_of(build_run(), other), encoding="utf-8")
-    with opened(file, 420, "dark") as visit:
+    with opened(file, width, theme) as visit:
         assert visit.console == []
         assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         found = Axe().run(visit.page).response["violations"]
