@@ -56,6 +56,14 @@ def test_kill_9_in_the_third_step_keeps_the_two_before(tmp_path: Path) -> None:
     assert done.returncode == -signal.SIGKILL
     assert steps_in(tmp_path / "run") == 2
     assert api.load(tmp_path / "run").manifest.incomplete_reason == KILLED
+    for command in ("show", "report", "export", "plan"):
+        shown = subprocess.run(
+            [sys.executable, "-m", "tracekit", command, str(tmp_path / "run")],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert shown.returncode == 0, shown.stderr
 
 
 def test_a_full_disk_is_one_line_and_keeps_what_was_written(tmp_path: Path) -> None:
