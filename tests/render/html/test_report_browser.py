@@ -237,6 +237,12 @@ def test_the_printed_page_has_every_chart(page: Page) -> None:
     assert page.locator("header.top").is_hidden()
 
 
+def test_tables_fit_on_paper(page_file: Path) -> None:
+    with opened(page_file, 794) as visit:  # A4, at 96 pixels an inch
+        visit.page.emulate_media(media="print")
+        assert visit.page.evaluate("document.documentElement.scrollWidth") <= 794
+
+
 def test_it_links_to_the_timeline_only_where_it_is_served(page_file: Path, page: Page, report: Report) -> None:
     assert page.locator("#open-trace").is_hidden()
     assert page.locator("a.moment:visible").count() == 0
