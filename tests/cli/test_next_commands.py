@@ -58,8 +58,8 @@ def next_words(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> list
         (["compare", "a run", "more"], ["open", "--report", "more/second"]),
         (["plan", "a run"], ["plan", "a run", "--verify", "3"]),
         (
-            ["plan", "a run", "--vram", "64MiB", "--ram", "12GB", "--steps", "2,4"],
-            ["plan", "a run", "--vram", "64MiB", "--ram", "12GB", "--steps", "2,4", "--verify", "3"],
+            ["plan", "a run", "--vram", "4GiB", "--ram", "12GB", "--steps", "2,4"],
+            ["plan", "a run", "--vram", "4GiB", "--ram", "12GB", "--steps", "2,4", "--verify", "3"],
         ),
         (["list"], ["profile", "synthetic:flux-tiny", "--offload", "sequential"]),
         (["checkpoint", "flux-tiny", "a pipeline"], ["profile", "a pipeline", "--offload", "sequential"]),

@@ -92,17 +92,17 @@ def find_folder(name: str, progress: WriteProgress | None = None) -> Path:
 
 def _download(name: str) -> Path:
     """The hub repository's folder in the hub's cache, without any code that it may hold."""
-    from diffusers import DiffusionPipeline
     from huggingface_hub.constants import HF_HUB_OFFLINE
 
     # The base class of what the hub's HTTP library raises; which library that is depends on the hub's release.
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
-    from tracekit.workload.quiet import errors_only, no_loading_bars
+    from tracekit.workload.quiet import errors_only, import_class, no_loading_bars
 
+    base = import_class("diffusers.DiffusionPipeline")
     try:
         with no_loading_bars(), errors_only():
-            return Path(DiffusionPipeline.download(name, trust_remote_code=False))
+            return Path(base.download(name, trust_remote_code=False))
     except (OSError, ValueError, HTTPError) as error:
         if HF_HUB_OFFLINE:
             raise UsageError(
