@@ -33,8 +33,10 @@ def inside_ns(summary: Summary, window: Window, causes: Collection[Cause]) -> in
 
 
 def _of_steps(window: Window, first: int, warm: int | None) -> int | None:
-    if window == Window.FIRST or warm is None:
-        return first if window == Window.FIRST else None
+    if window == Window.FIRST:
+        return first
+    if warm is None:
+        return None
     return warm if window == Window.WARM else first - warm
 
 

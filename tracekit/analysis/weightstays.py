@@ -13,7 +13,7 @@ from tracekit.analysis.coldwarm import onload_rows
 from tracekit.analysis.ids import positions
 from tracekit.analysis.intervals import Times
 from tracekit.model import NONE, Direction, SpanKind, Timeline
-from tracekit.model.text import codes_and_texts, take_rows
+from tracekit.model.text import codes_and_texts, paths_around, take_rows
 
 ALWAYS = int(np.iinfo(np.int64).max)
 """The end of a stay that nothing ended."""
@@ -102,7 +102,7 @@ def _offloaded(to_device: _Copies, spans: pd.DataFrame) -> Times:
     # Modules and leaders as one number: there are few pairs of them, each of many copies.
     for pair, rows in _groups(to_device.module * len(leaders) + leader):
         led_by = leaders[pair % len(leaders)]
-        dropped_by = {*_paths(to_device.fqns[pair // len(leaders)]), led_by, ""} if led_by else set()
+        dropped_by = {*paths_around(to_device.fqns[pair // len(leaders)]), led_by, ""} if led_by else set()
         for path in dropped_by & ends.keys():
             end[rows] = np.minimum(end[rows], _next(ends[path], to_device.start_ns[rows]))
     return end
@@ -115,12 +115,6 @@ def _groups(numbers: Times) -> Iterator[tuple[int, Times]]:
         bounds = np.flatnonzero(np.diff(numbers[order])) + 1
         for rows in np.split(order, bounds):
             yield int(numbers[rows[0]]), rows
-
-
-def _paths(fqn: str) -> list[str]:
-    """The module's path and those of the modules around it."""
-    parts = fqn.split(".")
-    return [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
 
 
 def _next(moments: Times, after: Times) -> Times:
