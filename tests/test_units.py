@@ -23,6 +23,7 @@ from tracekit.units import (
     format_share,
     gb_per_s,
     gb_per_s_column,
+    gb_per_s_text,
     megabytes,
     parse_bytes,
     size_text,
@@ -71,7 +72,26 @@ def test_three_digits_and_the_unit_that_fits(value: int, as_bytes: str, as_memor
 
 def test_a_byte_a_nanosecond_is_a_gigabyte_a_second() -> None:
     assert gb_per_s(23_800_000_000, 4_000_000_000) == 5.95
-    assert (format_rate(5_950, 1_000), format_rate(54_830, 1_000), format_rate(5, 0)) == ("5.95 GB/s", "54.8 GB/s", "-")
+    rates = {
+        (5_950, 1_000): "5.95",
+        (54_830, 1_000): "54.8",
+        (123_456, 1_000): "123.5",
+        (128, 10**5): "0.00",
+        (5, 0): "-",
+    }
+    assert {rate: gb_per_s_text(*rate) for rate in rates} == rates
+
+
+@pytest.mark.parametrize(
+    ("size", "duration", "text"),
+    [
+        (5_950, 1_000, "5.95 GB/s"), (54_830, 1_000, "54.8 GB/s"), (128, 10**5, "1.28 MB/s"), (1, 10**6, "1.00 kB/s"),
+        (0, 5, "0 B/s"), (5, 0, "-"),
+    ],
+)  # fmt: skip
+def test_a_rate_has_the_unit_that_fits(size: int, duration: int, text: str) -> None:
+    assert format_rate(size, duration) == text
+    assert " " not in unbroken(text)
 
 
 @given(st.lists(st.tuples(st.integers(-1, 10**12), st.integers(-1, 10**12)), max_size=8))

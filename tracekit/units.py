@@ -32,7 +32,7 @@ COUNTER_UNITS = {
 """How a counter series' name says its unit, the unit shown, and the factor between them."""
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*([kmgt]?i?b)", re.IGNORECASE)
-_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:[num]?s|min|[kMGT]?B|[KMGT]iB|GB/s|MHz|W)(?![\w/]))")
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:[num]?s|min|[kMGT]?B(?:/s)?|[KMGT]iB|MHz|W)(?![\w/]))")
 _FACTOR = {
     "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
     "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
@@ -97,11 +97,15 @@ def format_wait(duration_ns: float) -> str:
 
 
 def format_rate(size_bytes: float, duration_ns: float) -> str:
-    """A transfer rate in decimal GB/s, or a dash when there is no duration."""
+    """A transfer rate in decimal units: ``54.8 GB/s``, ``1.28 MB/s``; a dash when there is no duration."""
     rate = gb_per_s(size_bytes, duration_ns)
-    if math.isnan(rate):
-        return "-"
-    return f"{rate:.2f} GB/s" if rate < 10 else f"{rate:.1f} GB/s"
+    return "-" if math.isnan(rate) else f"{format_bytes(rate * GB)}/s"
+
+
+def gb_per_s_text(size_bytes: float, duration_ns: float) -> str:
+    """A transfer rate for a column that says GB/s, without the unit; a dash when there is no duration."""
+    rate = gb_per_s(size_bytes, duration_ns)
+    return "-" if math.isnan(rate) else f"{rate:.2f}" if rate < 10 else f"{rate:.1f}"
 
 
 def format_share(share: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,9 @@ def test_a_plan_is_printed_within_80_columns_and_kept(run: Path, capsys: pytest.
     compile(code, "<pasted>", "exec")
     assert "resident: does not fit, " in " ".join(before_code.split())
     assert "of device memory too much" in " ".join(before_code.split())
+    # What streams slowest per byte is a norm's weights of a few bytes.
+    (slowest,) = re.findall(r"\(streams at (\S+ \S+)\) first", " ".join(before_code.split()))
+    assert slowest.endswith((" MB/s", " kB/s"))
     totals = before_code.partition("total of N steps")[2].partition("*: the least")[0]
     assert "sequential " in totals
     assert "resident " not in totals

@@ -55,7 +55,7 @@ def test_on_a_terminal_the_line_says_phase_step_bytes_and_current_speed() -> Non
         force_terminal=True,
         color_system=None,
     )
-    assert "text_encoder  step 1  500 MB to the device  0.50 GB/s  1.00 s" in text
+    assert "text_encoder  step 1  500 MB to the device  500 MB/s  1.00 s" in text
     assert "transformer  step 1  8.50 GB to the device  8.00 GB/s  2.00 s" in text
     assert "too soon" not in text
 

@@ -13,7 +13,7 @@ from tracekit.render.causetable import cause_table
 from tracekit.render.findings import advice_blocks
 from tracekit.render.memoryholders import memory_holder_lines
 from tracekit.render.plaintext import shorten_left, visible
-from tracekit.units import DurationUnit, format_bytes, format_duration, format_memory, format_rate
+from tracekit.units import DurationUnit, format_bytes, format_duration, format_memory, gb_per_s_text
 
 MAX_STEPS = 8
 MAX_MODULES = 3
@@ -69,7 +69,7 @@ def _unit(steps: Sequence[StepRow]) -> DurationUnit:
 def _step_row(step: StepRow, unit: DurationUnit, several_runs: bool) -> list[str]:
     wall, (copying, compute, rest) = unit.split([step.exposed_copy_ns, step.compute_ns, step.rest_ns])
     name = f"run {step.run_index + 1}, {step.step_index + 1}" if several_runs else str(step.step_index + 1)
-    rate = format_rate(step.h2d_bytes, step.h2d_ns).removesuffix(" GB/s")
+    rate = gb_per_s_text(step.h2d_bytes, step.h2d_ns)
     return [name, wall, copying, compute, rest, f"{step.copy_count:,}", format_bytes(step.h2d_bytes), rate]
 
 

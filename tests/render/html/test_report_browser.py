@@ -16,7 +16,7 @@ from perfetto.browser import chromium
 from playwright.sync_api import Page
 
 from tracekit.model.report import Report
-from tracekit.units import DurationUnit, format_share
+from tracekit.units import DurationUnit, format_rate, format_share
 
 pytestmark = [
     pytest.mark.browser,
@@ -116,7 +116,7 @@ def test_charts_show_their_tables_numbers(page: Page, report: Report) -> None:
     listed = [row for row in rows if not row[0].startswith("ceiling")]
     assert [name for name, _ in shown] == [row[0] for row in listed]
     for (_, rate), row in zip(shown, listed, strict=True):
-        assert f"{rate:.2f} GB/s" == row[4] or f"{rate:.1f} GB/s" == row[4]
+        assert row[4] == format_rate(rate, 1)
 
 
 def test_the_heat_maps_table_holds_what_is_drawn(page: Page, report: Report) -> None:

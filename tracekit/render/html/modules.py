@@ -7,7 +7,7 @@ from typing import Any
 from tracekit.model import ModuleRow
 from tracekit.model.report import RunReport
 from tracekit.render.plaintext import visible
-from tracekit.units import format_bytes, format_duration, format_rate
+from tracekit.units import format_bytes, format_duration, gb_per_s_text
 
 MAX_ROWS = 2_000
 STATIC_ROWS = 60
@@ -42,7 +42,7 @@ def _texts(row: ModuleRow) -> list[str]:
         format_bytes(row.weight_bytes),
         format_duration(row.first_ns),
         "no sample" if row.warm_ns is None else format_duration(row.warm_ns),
-        "-" if row.warm_ns is None else format_rate(row.weight_bytes, row.warm_ns).removesuffix(" GB/s"),
+        "-" if row.warm_ns is None else gb_per_s_text(row.weight_bytes, row.warm_ns),
         format_duration(row.exposed_ns),
         format_duration(row.compute_ns),
     ]
