@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from golden import assert_golden
 from packaging.requirements import Requirement
 
 from tracekit.cli.doctor import WIDTH, finding_lines
@@ -176,6 +177,20 @@ def test_where_nothing_can_be_profiled_the_code_is_4(monkeypatch: pytest.MonkeyP
     gone = [MachineCheck(check=name, level=Level.MISSING, found="not there") for name in (gpu.CUDA, software.EMULATED)]
     monkeypatch.setattr("tracekit.device.doctor.examine", lambda: gone)
     assert main(["doctor"]) == 4
+
+
+def test_golden() -> None:
+    checks = [
+        MachineCheck(check=gpu.CUDA, level=Level.MISSING, found="torch is built without CUDA", remedy="a GPU"),
+        MachineCheck(
+            check=host.SWAP,
+            level=Level.LIMITED,
+            found="1.20 GiB of 8.00 GiB of swap are in use, and what is swapped out is read again in steps",
+            remedy="swapoff -a before a measurement, and swapon -a after it, where memory suffices",
+        ),
+        MachineCheck(check=software.EMULATED, level=Level.OK, found="the emulated device is built"),
+    ]
+    assert_golden("doctor.txt", "".join(f"{line}\n" for line in finding_lines(checks)))
 
 
 def test_lines_stay_within_80_columns_and_control_characters_are_shown() -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import html
-import re
 
 from builders import build_run
-from golden import assert_golden
+from golden import assert_golden, page_text
 from test_comparison_text import make_comparison
 
 from tracekit.analysis import build_timeline, summarize
@@ -17,17 +15,6 @@ from tracekit.render.html import render_report
 from tracekit.render.html.comparison import render_comparison_page
 
 S = 10**9
-CELL = re.compile(r"</(?:td|th|dt)>")
-BLOCK = re.compile(r"</?(?:p|h\d|li|tr|div|section|dd|pre|summary|caption|label|button)\b[^>]*>")
-TAG = re.compile(r"<[^>]*>")
-
-
-def text_of(page: str) -> str:
-    """The text of a page's main part, a line a block, cells apart."""
-    main = page.partition("<main")[2].partition(">")[2].partition("</main>")[0]
-    lines = BLOCK.sub("\n", CELL.sub(" | ", main)).splitlines()
-    texts = (" ".join(html.unescape(TAG.sub(" ", line)).split()).strip(" |") for line in lines)
-    return "\n".join(text for text in texts if text) + "\n"
 
 
 def test_the_reports_text() -> None:
@@ -41,8 +28,8 @@ def test_the_reports_text() -> None:
         ),
     ]  # fmt: skip
     # Without a plan: what is predicted is no matter of the page's.
-    assert_golden("report.txt", text_of(render_report(build_report([(timeline, summary, None)]))))
+    assert_golden("report.txt", page_text(render_report(build_report([(timeline, summary, None)]))))
 
 
 def test_the_comparisons_text() -> None:
-    assert_golden("comparison-page.txt", text_of(render_comparison_page(make_comparison())))
+    assert_golden("comparison-page.txt", page_text(render_comparison_page(make_comparison())))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from golden import assert_golden, page_text
 from pages import opened, spaced
 from perfetto.browser import chromium
 
@@ -59,6 +60,10 @@ def summary(**changes: Any) -> ExperimentSummary:
         "warnings": ["{{7*7}}"],
     }  # fmt: skip
     return ExperimentSummary(**(fields | changes))
+
+
+def test_golden() -> None:
+    assert_golden("experiment-page.txt", page_text(render_experiment_page(summary())))
 
 
 def test_the_costliest_cause_leads() -> None:

@@ -72,7 +72,7 @@ def _arms_title(arms: Sequence[ArmRow]) -> str:
     if not first:
         return "The arms"
     low, high = format_duration(min(first)), format_duration(max(first))
-    return f"Step 1 takes {low} to {high}, depending on the arm"
+    return f"Step 1 takes {low} to {high}, depending on the arm" if low != high else f"Step 1 takes {low}"
 
 
 def _head(summary: ExperimentSummary) -> list[str]:
