@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+"""Profile a pipeline whose denoiser torchao has quantized to int8, and set what was predicted from its bytes beside it.
+
+The same pipeline is first profiled as it is, under sequential offload; from that run the quantized one is predicted.
+Then its denoiser is loaded with int8 weights, offloaded in the same way, and profiled in this process.
+
+    scripts/check_quantized.py --output reports/data [--pipeline synthetic:flux-dev-denoiser] [--source RUN]
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from benchlib import markdown_table, where
+from diffusers import TorchAoConfig
+from torchao.quantization import Int8WeightOnlyConfig
+
+import tracekit
+from tracekit.analysis.prediction.predictor import Predictor
+from tracekit.api import Run, load
+from tracekit.device.choice import prepare_device, resolve_device
+from tracekit.model.plan import Configuration
+from tracekit.offload.residency import denoisers
+from tracekit.units import format_bytes, format_duration
+from tracekit.workload.call import CallOptions, build_call
+from tracekit.workload.pipeline import find_folder, load_pipeline
+
+INT8_BYTES = 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True, help="folder for the run folders and the table")
+    parser.add_argument("--pipeline", default="synthetic:flux-dev-denoiser")
+    parser.add_argument("--source", type=Path, help="a sequential run of the same call, instead of making one")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--size", type=int, default=512)
+    options = parser.parse_args()
+    source = load(options.source or profile_source(options))
+    run, weight_bytes = profile_quantized(options)
+    text = report(options, source, run, weight_bytes)
+    (options.output / "quantized.md").write_text(text)
+    print(text)
+    return 0
+
+
+def profile_source(options: argparse.Namespace) -> Path:
+    """The pipeline as it is, in a process of its own: torchao changes what diffusers does in this one."""
+    folder = options.output / "as-it-is"
+    size = str(options.size)
+    words = ["profile", options.pipeline, "--offload", "sequential", "--device", options.device, "--output", folder]
+    call = ["--steps", str(options.steps), "--height", size, "--width", size, "--force"]
+    subprocess.run([sys.executable, "-m", "tracekit", *map(str, words), *call], check=True)
+    return folder
+
+
+def profile_quantized(options: argparse.Namespace) -> tuple[Run, int]:
+    """A run with int8 weights, and how many bytes a weight of the denoiser had before."""
+    device = resolve_device(options.device)
+    prepare_device(device, None, None)
+    folder = find_folder(options.pipeline)
+    pipeline = load_pipeline(options.pipeline, None)
+    ((name, denoiser),) = denoisers(pipeline).items()
+    dtype = denoiser.dtype
+    quantized = type(denoiser).from_pretrained(
+        folder, subfolder=name, quantization_config=TorchAoConfig(Int8WeightOnlyConfig()), torch_dtype=dtype
+    )
+    pipeline.register_modules(**{name: quantized})
+    pipeline.enable_sequential_cpu_offload(device=device.torch_device)
+    call = CallOptions(steps=options.steps, height=options.size, width=options.size, seed=0)
+    with tracekit.profile(pipeline, output=options.output / "int8", force=True, device=options.device) as run:
+        pipeline(**build_call(pipeline, folder, call, device.torch_device))
+    return run, dtype.itemsize
+
+
+def report(options: argparse.Namespace, source: Run, run: Run, weight_bytes: int) -> str:
+    """As it is, predicted and measured, side by side."""
+    configuration = Configuration(mode="sequential", host_memory="anonymous", weight_scale=INT8_BYTES / weight_bytes)
+    predicted = Predictor(source.timeline).predict(configuration)
+    before, after = source.summary().steps[-1], run.summary().steps[-1]
+    rows = [
+        row(
+            "weights copied in a warm step",
+            before.h2d_bytes,
+            predicted.traffic["warm_step"].h2d_bytes,
+            after.h2d_bytes,
+            format_bytes,
+        ),
+        row("warm step", before.wall_ns, predicted.warm_step_ns.value, after.wall_ns, format_duration),
+    ]
+    return (
+        f"# A quantized pipeline, predicted and measured\n\n{where(run.manifest.device)}\n"
+        f"{options.pipeline}, {options.size}x{options.size}, {options.steps} steps, sequential offload; the denoiser's "
+        "linear layers in int8 (torchao, weights alone). Predicted from the first run's bytes: what unpacking the "
+        "weights takes is not in it, and the last row's difference shows it.\n\n"
+        f"{markdown_table(['', 'as it is', 'int8, predicted', 'int8, measured', 'error'], rows)}\n"
+    )
+
+
+def row(what: str, before: float, predicted: float, measured: float, show: Callable[[float], str]) -> list[str]:
+    return [what, show(before), show(predicted), show(measured), f"{predicted / measured - 1:+.1%}"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
