@@ -13,12 +13,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from builders import build_run
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from perfetto.importing import check_import
 
 from tracekit.analysis.timeline import build_timeline
 from tracekit.cli.main import main
 from tracekit.errors import UsageError
 from tracekit.model import TABLES, Timeline
+from tracekit.render import thinning as fitting
 from tracekit.render.chrome import write_chrome_trace
 from tracekit.render.selection import Thinning, most_telling
 from tracekit.render.slices import TraceStats
@@ -39,9 +42,9 @@ def fitted(timeline: Timeline, max_bytes: int, **options: Any) -> tuple[bytes, T
     return stream.getvalue(), stats
 
 
-def whole(timeline: Timeline) -> bytes:
+def whole(timeline: Timeline, **options: Any) -> bytes:
     stream = io.BytesIO()
-    write_chrome_trace(timeline, stream)
+    write_chrome_trace(timeline, stream, **options)
     return stream.getvalue()
 
 
@@ -68,6 +71,51 @@ def test_it_never_is_larger_and_says_what_is_left_out(timeline: Timeline, share:
     assert ("slices under" in host) == (stats.left_out_short > 0)
     (tmp_path / "trace.json.gz").write_bytes(data)
     assert check_import(tmp_path / "trace.json.gz") == []
+
+
+@settings(max_examples=15)
+@given(
+    steps=st.integers(1, 9),
+    blocks=st.integers(1, 4),
+    share=st.floats(0.02, 1.2),
+    compress=st.booleans(),
+    only_steps=st.none() | st.just([0, -1]),
+)
+def test_whatever_the_run_and_the_limit_it_keeps_to_it_or_says_that_nothing_fits(
+    steps: int, blocks: int, share: float, compress: bool, only_steps: list[int] | None
+) -> None:
+    run = build_timeline(build_run(steps=steps, blocks=blocks))
+    everything = whole(run, only_steps=only_steps, compress=compress)
+    limit = int(len(everything) * share)
+    try:
+        data, stats = fitted(run, limit, only_steps=only_steps, compress=compress)
+    except UsageError:
+        smallest = whole(run, only_steps=only_steps, compress=compress, thinning=fitting._ladder(steps)[-1])
+        assert len(smallest) > limit
+        return
+    assert len(data) <= limit
+    asked = steps if only_steps is None else min(2, steps)
+    assert (data == everything) == (stats.left_out_short == 0 and stats.left_out_steps == steps - asked)
+    assert share < 1 or data == everything
+
+
+@pytest.mark.parametrize("share", [2, 1, 0.9, 0.5, 0.2, 0.1])
+@pytest.mark.parametrize("compress", [True, False])
+def test_two_layouts_or_three_find_what_fits_and_use_most_of_it(
+    share: float, compress: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = build_timeline(build_run(steps=60, blocks=4))
+    limit = int(len(whole(run, compress=compress)) * share)
+    layouts: list[Thinning] = []
+
+    def counted(*args: Any, **options: Any) -> TraceStats:
+        layouts.append(options["thinning"])
+        return write_chrome_trace(*args, **options)
+
+    monkeypatch.setattr(fitting, "write_chrome_trace", counted)
+    data, _ = fitted(run, limit, compress=compress)
+    assert len(layouts) <= 3
+    assert share > 1 or len(data) >= 0.8 * limit
 
 
 def test_short_slices_go_only_once_three_steps_are_too_many(timeline: Timeline) -> None:

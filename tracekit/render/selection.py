@@ -87,13 +87,12 @@ def select_steps(
         UsageError: the run has no steps, or none of the given indexes is one of them.
     """
     thinning = thinning or Thinning()
-    kept = _asked_for(steps, only_steps)
+    kept = asked_steps(steps, only_steps)
     if thinning.most_steps is not None and thinning.most_steps < kept.sum():
         kept = most_telling(steps, kept, thinning.most_steps)
     elif only_steps is None:
         return Selection(None, (), 0, thinning.min_ns)
-    windows = steps.loc[kept, ["start_ns", "end_ns"]].to_numpy(np.int64)
-    return Selection(_merged(windows), _gaps(steps, kept, runs), int((~kept).sum()), thinning.min_ns)
+    return Selection(step_windows(steps, kept), _gaps(steps, kept, runs), int((~kept).sum()), thinning.min_ns)
 
 
 def most_telling(steps: pd.DataFrame, kept: npt.NDArray[np.bool_], count: int) -> npt.NDArray[np.bool_]:
@@ -107,7 +106,12 @@ def most_telling(steps: pd.DataFrame, kept: npt.NDArray[np.bool_], count: int) -
     return chosen
 
 
-def _asked_for(steps: pd.DataFrame, only_steps: Sequence[int] | None) -> npt.NDArray[np.bool_]:
+def asked_steps(steps: pd.DataFrame, only_steps: Sequence[int] | None) -> npt.NDArray[np.bool_]:
+    """Which steps are meant: all, or those with these indexes.
+
+    Raises:
+        UsageError: none of the given indexes is one of a step.
+    """
     if only_steps is None:
         return np.ones(len(steps), np.bool_)
     kept = np.zeros(len(steps), np.bool_)
@@ -123,8 +127,9 @@ def _asked_for(steps: pd.DataFrame, only_steps: Sequence[int] | None) -> npt.NDA
     return kept
 
 
-def _merged(windows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """In order; those that touch or overlap (runs in several threads) as one."""
+def step_windows(steps: pd.DataFrame, kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Start and end of the kept steps, in order; those that touch or overlap (runs in several threads) as one."""
+    windows = steps.loc[kept, ["start_ns", "end_ns"]].to_numpy(np.int64)
     windows = windows[np.argsort(windows[:, 0], kind="stable")]
     ends = np.maximum.accumulate(windows[:, 1])
     begins = np.concatenate([[True], windows[1:, 0] > ends[:-1]])
