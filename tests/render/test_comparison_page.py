@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from paper import assert_prints
 from perfetto.browser import FLAGS, chromium
 from playwright.sync_api import sync_playwright
 from test_comparison_text import make_comparison
@@ -59,4 +60,5 @@ def test_it_is_accessible_fits_and_asks_for_nothing(tmp_path: Path, width: int, 
         assert [url for url in asked if not url.startswith("data:")] == [file.as_uri()]
         assert said == []
         assert [found["id"] for found in Axe().run(page).response["violations"]] == []
+        assert_prints(page)
         browser.close()

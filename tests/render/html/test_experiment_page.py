@@ -10,6 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from golden import assert_golden, page_text
 from pages import opened, spaced
+from paper import assert_prints
 from perfetto.browser import chromium
 
 from tracekit.model import Cause
@@ -121,6 +122,15 @@ def test_it_is_accessible_and_drawn(tmp_path: Path, width: int, theme: str) -> N
         assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         found = Axe().run(visit.page).response["violations"]
         assert [(item["id"], item["nodes"][0]["html"]) for item in found] == []
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(chromium() is None, reason="no chromium: apt-get install chromium")
+def test_it_fits_on_paper(tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    file.write_text(render_experiment_page(summary()), encoding="utf-8")
+    with opened(file, theme="dark") as visit:
+        assert_prints(visit.page)
 
 
 @pytest.mark.browser

@@ -48,6 +48,13 @@ function followTheme(redraw) {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 }
 
+function followPrinting(redraw) {
+  // Plotly follows the window's width by itself, but not the paper's.
+  const fit = () => { redraw(); all(".plot").forEach((plot) => Plotly.relayout(plot, { autosize: true })); };
+  addEventListener("beforeprint", () => { root.dataset.printing = "yes"; fit(); });
+  addEventListener("afterprint", () => { delete root.dataset.printing; fit(); });
+}
+
 /* Charts. */
 
 const figureOf = (plot, data) => {
@@ -299,8 +306,7 @@ async function begin() {
   switchViews(data);
   slide(data);
   all("table.modules").forEach((table) => moduleTable(table, data.runs[table.dataset.run].modules));
-  addEventListener("beforeprint", () => { root.dataset.printing = "yes"; redraw(); });
-  addEventListener("afterprint", () => { delete root.dataset.printing; redraw(); });
+  followPrinting(redraw);
   for (const plot of others) {
     await draw(plot, data);
     await painted();
