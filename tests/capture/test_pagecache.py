@@ -223,3 +223,16 @@ def test_a_page_of_two_weights_is_nobodys_until_both_are_asked_for(tmp_path: Pat
     assert len(together) == 1
     assert one <= size
     assert each <= together[0].size_bytes <= 3 * size
+
+
+def test_pages_that_are_cached_already_are_not_read_again(weights: Weights) -> None:
+    def bytes_read() -> int:
+        return int(Path("/proc/self/io").read_text().split()[1])  # rchar: by any read(2), from disk or not
+
+    assert establish([weights], PageCache.CACHED).established
+    before = bytes_read()
+    assert establish([weights], PageCache.CACHED).established
+    assert bytes_read() - before < MB
+    evict(mapped_weights([weights]))
+    assert establish([weights], PageCache.CACHED).established
+    assert bytes_read() - before >= sum(tensor.nbytes for tensor in weights.tensors())

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from tracekit.api.recording import Recording
-from tracekit.model import Allocator, Conditions, PageCache
+from tracekit.model import Allocator, Conditions
 
 
 @contextmanager
@@ -22,10 +22,8 @@ def establish_state(recording: Recording, pipeline: Any, wanted: Conditions, dev
     from tracekit.offload.weights import components
 
     state = wanted.page_cache
-    as_is = state == PageCache.AS_IS
-    # Leaving the pages alone and looking at them is tracekit's own work; changing them is part of the set-up.
-    span = recording.recorder.own_work if as_is else recording.session.setup
-    with span(f"weights' pages: {state}"):
+    # An experiment's condition, which no run without tracekit pays for.
+    with recording.recorder.own_work(f"weights' pages: {state}"):
         found = establish(components(pipeline).values(), state)
     recording.manifest.conditions = msgspec.structs.replace(found, allocator=wanted.allocator, kernels=wanted.kernels)
     if not found.established:

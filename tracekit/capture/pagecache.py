@@ -105,6 +105,20 @@ def cache(ranges: Iterable[MappedRange]) -> None:
                     os.preadv(file.fileno(), [buffer[: min(_BUFFER_BYTES, end - offset)]], offset)
 
 
+def cache_unmapped(ranges: Sequence[MappedRange]) -> None:
+    """Have the ranges in the page cache and out of the page tables; where they are so already, nothing is done.
+
+    Raises:
+        OSError: the kernel refused, or a file cannot be read.
+    """
+    # Pages leave the page tables by leaving memory.
+    mapped = mapped_share(ranges)
+    if mapped is None or mapped >= EVICTED_BELOW:
+        evict(ranges)
+    if residency(ranges) != 1:
+        cache(ranges)
+
+
 def populate(ranges: Iterable[MappedRange]) -> None:
     """Put the ranges into this process's page tables, as reading every page would.
 
@@ -169,7 +183,7 @@ def _missed(wanted: PageCache, resident: float | None, mapped: float | None) -> 
 
 _STEPS: dict[PageCache, tuple[Callable[[Sequence[MappedRange]], None], ...]] = {
     PageCache.EVICTED: (evict,),
-    PageCache.CACHED: (evict, cache),
+    PageCache.CACHED: (cache_unmapped,),
     # First into the page cache in large reads: populating reads what is missing piece by piece.
     PageCache.MAPPED: (cache, populate),
 }
