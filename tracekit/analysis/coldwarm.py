@@ -44,10 +44,9 @@ def onload_rows(timeline: Timeline) -> Times:
     return weight_onloads(timeline.copies)
 
 
-def onload_numbers(copies: pd.DataFrame) -> tuple[Times, Times]:
-    """Of weight onloads in order: a number for each one's parameter, and how many of that parameter came before."""
-    weight = row_numbers(copies[["fqn", "parameter"]])
-    return weight, pd.Series(weight).groupby(weight).cumcount().to_numpy().astype(np.int64)
+def onload_weights(timeline: Timeline) -> Times:
+    """A number for the parameter of each of `onload_rows`: to be asked for by `Timeline.once`."""
+    return row_numbers(take_rows(timeline.copies, ["fqn", "parameter"], timeline.once(onload_rows)))
 
 
 def transfer_rows(timeline: Timeline, evidence: HostEvidence, ceilings: Ceilings) -> Transfers:
@@ -55,7 +54,8 @@ def transfer_rows(timeline: Timeline, evidence: HostEvidence, ceilings: Ceilings
     rows = timeline.once(onload_rows)
     columns = ["fqn", "parameter", "size_bytes", "duration_ns", "paged"]
     copies = take_rows(timeline.copies, columns, rows)
-    weight, onload = onload_numbers(copies)
+    weight = timeline.once(onload_weights)
+    onload = pd.Series(weight).groupby(weight).cumcount().to_numpy().astype(np.int64)
     fqn, names = codes_and_texts(copies["fqn"])
     parameter, parameters = codes_and_texts(copies["parameter"])
     known = (evidence.known & (evidence.read_bytes >= 0))[rows]

@@ -29,12 +29,14 @@ class Coverage:
         if (starts[1:] < starts[:-1]).any():
             order = np.argsort(starts, kind="stable")
             starts, ends = starts[order], ends[order]
-        reach = np.maximum.accumulate(ends)
-        first = np.ones(len(starts), dtype=bool)
-        first[1:] = starts[1:] > reach[:-1]
-        last = np.append(np.flatnonzero(first)[1:] - 1, len(starts) - 1)
-        starts, ends = (starts[first], reach[last]) if len(starts) else (starts, ends)
-        return cls(starts, ends, np.concatenate([np.zeros(1, np.int64), np.cumsum(ends - starts)]))
+        # One thread's or stream's intervals are mostly apart as they are.
+        if (starts[1:] <= ends[:-1]).any():
+            reach = np.maximum.accumulate(ends)
+            first = np.flatnonzero(np.append(True, starts[1:] > reach[:-1]))
+            starts, ends = starts[first], reach[np.append(first[1:], len(reach)) - 1]
+        before = np.zeros(len(starts) + 1, np.int64)
+        np.cumsum(ends - starts, out=before[1:])
+        return cls(starts, ends, before)
 
     @classmethod
     def of_rows(cls, rows: pd.DataFrame, chosen: npt.NDArray[np.bool_]) -> Coverage:
@@ -57,12 +59,12 @@ class Coverage:
 
     def _until(self, times: Times) -> Times:
         """Covered time before each moment."""
+        if not len(self.starts):
+            return np.zeros(len(times), np.int64)
         index = np.searchsorted(self.starts, times, side="right")
-        before: Times = self._before[index].copy()
-        inside = index > 0
         # The last interval that began may still be under way: take off what of it lies after the moment.
-        before[inside] -= np.maximum(self.ends[index[inside] - 1] - times[inside], 0)
-        return before
+        after = np.maximum(self.ends[index - 1] - times, 0)
+        return np.asarray(self._before[index] - np.where(index > 0, after, 0))
 
 
 def grouped_union(groups: Times, starts: Times, ends: Times, group_count: int) -> Times:

@@ -61,10 +61,10 @@ def row_numbers(rows: pd.DataFrame) -> npt.NDArray[np.int64]:
     numbers = np.zeros(len(rows), np.int64)
     for name in rows.columns:
         column = rows[name]
-        values = codes_and_texts(column)[0] if isinstance(column.dtype, pd.CategoricalDtype) else column.to_numpy()
-        codes, distinct = pd.factorize(values)
-        numbers, _ = pd.factorize(numbers * len(distinct) + codes)
-    return numbers
+        is_text = isinstance(column.dtype, pd.CategoricalDtype)
+        codes, distinct = codes_and_texts(column) if is_text else pd.factorize(column.to_numpy())
+        numbers = pd.factorize(numbers * len(distinct) + codes)[0] if name != rows.columns[0] else codes
+    return numbers if len(rows.columns) > 1 else pd.factorize(numbers)[0]
 
 
 def paths_around(fqn: str) -> Iterator[str]:

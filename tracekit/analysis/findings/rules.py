@@ -14,7 +14,7 @@ from tracekit.analysis.findings.command import MODE_OPTIONS, again
 from tracekit.model import Direction, HostMemory, Measure, SpanKind
 from tracekit.model.finding import Basis, Finding
 from tracekit.model.plan import Configuration, Estimate
-from tracekit.model.text import says
+from tracekit.model.text import says, take_rows
 from tracekit.model.typical import always_pages, warm_steps
 from tracekit.units import format_bytes, format_duration, format_memory, format_rate, format_share
 
@@ -303,7 +303,7 @@ def _onloads(case: Case) -> pd.DataFrame:
     """When the warm steps' weight copies to the device went on."""
     copies = case.timeline.copies
     rows = case.timeline.once(onload_rows)
-    return copies[["start_ns", "end_ns"]].iloc[rows[copies["step_index"].to_numpy()[rows] > 0]]
+    return take_rows(copies, ["start_ns", "end_ns"], rows[copies["step_index"].to_numpy()[rows] > 0])
 
 
 def _in_loop(case: Case, fqn: str) -> bool:

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from tracekit.analysis.activity import Activity
-from tracekit.analysis.coldwarm import onload_rows
+from tracekit.analysis.coldwarm import onload_rows, onload_weights
 from tracekit.analysis.prediction.tape import ALLOCATING, called, weight_copy_times
 from tracekit.model import HostMemory, Timeline
-from tracekit.model.text import row_numbers, take_rows
+from tracekit.model.text import take_rows
 
 _SMALL = 64 * 1024
 """Copies below this take what the call takes."""
@@ -61,7 +61,7 @@ class CopyEvidence:
         first, paged = copies["first"].to_numpy(), copies["paged"].to_numpy()
         each = pd.DataFrame(
             {
-                "weight": row_numbers(copies[["fqn", "parameter"]]),
+                "weight": timeline.once(onload_weights),
                 "pinned": (copies["host_memory"] == HostMemory.PINNED).to_numpy(),
                 "size": copies["size_bytes"].to_numpy(),
                 "run": copies["run_index"].to_numpy(),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from statistics import fmean, median
 
 from tracekit.analysis.activity import Activity
@@ -72,8 +71,6 @@ class Costs:
         self.work_factor = _factor(evidence.work_band, level)
         self.call_ns = evidence.copies.call_ns
         self.notes: set[str] = set()
-        self.h2d = cache(self._h2d)
-        self.excess = cache(self._excess)
 
     def host_scale(self, staged_bytes: Callable[[str], float]) -> float:
         """How much longer a mode's host work takes than this run's, from what it stages at each module."""
@@ -82,7 +79,7 @@ class Costs:
             self.notes.add("what staging does to the host's work was not calibrated: it is taken to do nothing")
         return scale(self._slowdown.usual(staged), self._slowdown.usual(self._staged), self._level)
 
-    def _h2d(self, weight: Weight, pinned: bool, host_scale: float = 1.0) -> float:
+    def h2d(self, weight: Weight, pinned: bool, host_scale: float = 1.0) -> float:
         """A warm copy to the device, as long as the host would wait for it; device memory apart.
 
         From memory that this run did not copy from, its call takes the host as `host_scale` says.
@@ -104,7 +101,7 @@ class Costs:
             return max(self.h2d(weight, True) - self.call_ns, 0.0)
         return self._rates.ns(Measure.PINNED_H2D, weight.size_bytes)
 
-    def _excess(self, weight: Weight) -> float:
+    def excess(self, weight: Weight) -> float:
         """What the first touch of a weight in its mmapped file took beyond a warm copy: disk reads and page mapping."""
         first = self._copies.first.get((weight.fqn, weight.name))
         if first is None or not weight.mapped:

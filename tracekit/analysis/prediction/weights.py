@@ -9,6 +9,7 @@ from functools import cached_property
 
 from tracekit.analysis.coldwarm import onload_rows
 from tracekit.model import HostMemory, Phase, Timeline
+from tracekit.model.text import take_rows
 
 _BLOCK = 512
 _SMALL = 1 << 20
@@ -137,5 +138,5 @@ def _streamed_buffers(timeline: Timeline) -> set[tuple[str, str]]:
     copies = timeline.copies
     rows = timeline.once(onload_rows)
     rows = rows[(copies["phase"] != Phase.SETUP).to_numpy()[rows]]
-    chosen = copies[["fqn", "parameter"]].iloc[rows].drop_duplicates()
+    chosen = take_rows(copies, ["fqn", "parameter"], rows).drop_duplicates()
     return {(str(fqn), str(name)) for fqn, name in zip(chosen["fqn"], chosen["parameter"], strict=True)}

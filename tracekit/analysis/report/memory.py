@@ -26,7 +26,7 @@ def memory_track(timeline: Timeline) -> MemoryTrack | None:
     if own.empty:
         return None
     own = own[own["device_index"] == own["device_index"].iloc[0]].sort_values("t_ns", kind="stable")
-    samples = {name: own[own["series"] == series] for name, series in _SERIES.items()}
+    samples = {name: own.loc[own["series"] == series, ["t_ns", "value"]] for name, series in _SERIES.items()}
     samples = {name: rows for name, rows in samples.items() if len(rows)}
     device = timeline.run.manifest.device
     peaks = {name: _peak(counters, name, rows) for name, rows in samples.items()}
