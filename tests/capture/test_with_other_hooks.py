@@ -96,7 +96,7 @@ def profiled(pipeline: Any, path: Path) -> tuple[torch.Tensor, Run]:
     return result, run
 
 
-# accelerate itself fails on a module of two components in sequential offload: it offloads its weights twice.
+# Modules of two components are refused in sequential offload: tests/capture/test_shared_modules.py.
 CASES = [
     (name, mode)
     for name in CHANGES

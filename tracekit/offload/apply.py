@@ -11,13 +11,14 @@ import torch
 from diffusers.hooks import apply_group_offloading
 from torch import nn
 
+from tracekit.errors import UsageError
 from tracekit.offload.former import refusals, remove_former
 from tracekit.offload.host_memory import hold_host_copy
 from tracekit.offload.options import OffloadOptions
 from tracekit.offload.partial import place_resident, stream_the_rest
 from tracekit.offload.residency import denoisers, resident_parameters
 from tracekit.offload.setup import SetupSpans
-from tracekit.offload.weights import components, shares_parameters
+from tracekit.offload.weights import components, shared_module, shares_parameters
 
 __all__ = ["SetupSpans", "apply_offload"]
 
@@ -34,8 +35,10 @@ def apply_offload(pipeline: Any, options: OffloadOptions, device: str, setup: Se
         setup: Opens a set-up span around each piece of work.
 
     Raises:
-        UsageError: diffusers refuses the mode for this pipeline, or a former one cannot be removed.
+        UsageError: diffusers refuses the mode for this pipeline or would fail in it, or a former one cannot be removed.
     """
+    if options.mode in ("sequential", "partial"):
+        _refuse_shared_modules(pipeline, options.mode)
     target = torch.device(device if ":" in device else f"{device}:0")
     remove_former(pipeline, setup)
     with refusals(f"{options.mode} offload here"):
@@ -52,6 +55,16 @@ def apply_offload(pipeline: Any, options: OffloadOptions, device: str, setup: Se
                 _partial(pipeline, options, target, setup)
             case "group":
                 _group(pipeline, options, target, setup)
+
+
+def _refuse_shared_modules(pipeline: Any, mode: str) -> None:
+    """Refuse what accelerate 1.15 fails in: it offloads such a module again from weights that it has emptied."""
+    shared = shared_module(components(pipeline))
+    if shared is not None:
+        raise UsageError(
+            f"{mode} offload cannot do this pipeline: {' and '.join(shared)} are one module, which accelerate would "
+            "offload twice; use --offload model or group, or give each component a copy of its own"
+        )
 
 
 def _sequential(pipeline: Any, options: OffloadOptions, device: torch.device, setup: SetupSpans) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -35,6 +35,18 @@ def shares_parameters(module: nn.Module) -> bool:
     """Whether two of its submodules have one parameter object between them."""
     places = sum(1 for _ in module.named_parameters(remove_duplicate=False))
     return places > sum(1 for _ in module.parameters())
+
+
+def shared_module(parts: Mapping[str, nn.Module]) -> tuple[str, str] | None:
+    """Both paths of a module with weights that is in two components; None where there is none."""
+    first: dict[nn.Module, str] = {}
+    for name, part in parts.items():
+        own = {module: f"{name}.{path}".rstrip(".") for path, module in part.named_modules()}
+        for module, path in own.items():
+            if module in first and any(True for _ in module.parameters()):
+                return first[module], path
+        first |= own
+    return None
 
 
 def tied_groups(tensors: Iterable[torch.Tensor]) -> list[list[torch.Tensor]]:
