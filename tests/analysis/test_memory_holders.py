@@ -67,6 +67,7 @@ def failed() -> Timeline:
         span(6, "onload", 50, 59, "transformer.blocks.1.proj", 2),
         span(7, "forward", 60, 98, "transformer.blocks.1.proj", 2),
         span(8, "tracekit", 101, 120, parent=-1),
+        span(9, "synchronize", 105, 110, parent=8),
     ]
     copies = [copy(0, -1, 1, text), copy(1, 3, 22, weight), copy(2, 3, 24, bias), copy(3, 6, 52, other)]
     samples = [(5, 40, 64), (25, 141, 160), (46, 40, 160), (55, 240, 256), (70, 300, 320), (110, 250, 320)]

@@ -28,7 +28,10 @@ def out_of_memory(timeline: Timeline) -> MemoryHolders | None:
     # A host that runs out of memory says MemoryError alone.
     if not _OUT_OF_MEMORY.search(reason):
         return None
-    spans = timeline.spans[timeline.spans["kind"] != SpanKind.TRACEKIT]
+    spans = timeline.spans
+    own = spans["kind"] == SpanKind.TRACEKIT
+    # What tracekit's own work calls, such as waiting for the device before its records are read, is no call of the run.
+    spans = spans[~own & ~spans["parent_id"].isin(spans.loc[own, "span_id"])]
     if spans.empty:
         return None
     holders = memory_holders(timeline, *_failure(spans))
