@@ -1,4 +1,4 @@
-"""Device memory that a run took beside its weights: activations and what the libraries keep, by phase."""
+"""Device memory that a run took beside its weights, moment by moment: activations and what the libraries keep."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ _UNSAMPLED = 1 << 20
 
 @dataclass(frozen=True)
 class Activations:
-    """Bytes beside the weights: the most in each phase, as expected and at most, and what the allocator's cache adds.
+    """Bytes beside the weights: at each moment, the most in each phase, and what the allocator's cache adds.
 
     On CUDA every allocation is in the record. On the emulated device memory is only sampled between modules: the peak
-    less the weights that were always there stands for every phase.
+    less the weights that were always there stands for every moment.
     """
 
-    expected: dict[str, int]
+    moments: Times
+    beside: Times
+    """What there was from each of the moments on."""
     most: dict[str, int]
     cache_bytes: int
 
@@ -39,22 +41,34 @@ class Activations:
         }
         if allocated.empty and not peaks["allocated"] > 0:
             return None
-        times, held = _weights_held(timeline)
-        at = allocated["t_ns"].to_numpy()
-        beside = allocated["value"].to_numpy() - _at(times, held, at)
         peak = max(float(np.nan_to_num(peaks["allocated"])), float(allocated["value"].max()) if len(allocated) else 0.0)
         reserved = counters.loc[counters["series"] == "device_reserved_bytes", "value"].max()
         reserved = max(float(np.nan_to_num(peaks["reserved"])), float(np.nan_to_num(reserved)))
-        expected, most = {}, {}
-        for phase, (start, end) in _windows(timeline).items():
-            inside = beside[(at >= start) & (at <= end)]
-            sampled = max(float(inside.max()) if len(inside) else 0.0, 0.0)
-            if timeline.run.manifest.device.kind == "cuda" and len(inside):
-                expected[phase], most[phase] = round(sampled), round(sampled) + _UNSAMPLED
-            else:
-                kept = float(_at(times, held, np.array([start]))[0])
-                expected[phase] = most[phase] = round(max(peak - kept, sampled))
-        return cls(expected, most, round(max(reserved - peak, 0)))
+        cache = round(max(reserved - peak, 0))
+        times, held = _weights_held(timeline)
+        at = allocated["t_ns"].to_numpy()
+        beside = np.maximum(allocated["value"].to_numpy() - _at(times, held, at), 0).astype(np.int64)
+        if timeline.run.manifest.device.kind == "cuda" and len(allocated):
+            found = cls(at, beside, {}, cache)
+            most = {phase: found.within(start, end) + _UNSAMPLED for phase, (start, end) in _windows(timeline).items()}
+            return cls(at, beside, most, cache)
+        kept = float(_at(times, held, np.array([timeline.runs["start_ns"].iloc[0]]))[0])
+        everywhere = max(round(peak - kept), int(beside.max(initial=0)))
+        return cls(np.zeros(1, np.int64), np.full(1, everywhere), dict.fromkeys(_windows(timeline), everywhere), cache)
+
+    def within(self, start_ns: int, end_ns: int) -> int:
+        """The most in ``[start_ns, end_ns)``."""
+        return int(self.between(np.array([start_ns, end_ns]))[0])
+
+    def between(self, bounds: Times) -> Times:
+        """The most between each two of the bounds, which are in order."""
+        if not len(self.moments):
+            return np.zeros(len(bounds) - 1, np.int64)
+        values = np.append(self.beside, 0)
+        begin = np.maximum(np.searchsorted(self.moments, bounds[:-1], side="right") - 1, 0)
+        end = np.searchsorted(self.moments, bounds[1:], side="left")
+        # Where nothing changed between two bounds, `reduceat` gives what there was.
+        return np.maximum.reduceat(values, np.column_stack([begin, end]).ravel())[::2]
 
 
 def _windows(timeline: Timeline) -> dict[str, tuple[int, int]]:

@@ -24,6 +24,7 @@ class Offloader:
         self.machine = Machine()
         self._brought = self._brought_bytes = self._returned = self._returned_bytes = 0
         self.device_bytes = 0
+        self.beside_bytes = 0
         self.peak_bytes = 0
         self.slack_bytes = 0
         self.peak_with_slack = 0
@@ -85,6 +86,8 @@ class Offloader:
         machine, clears_cache = self.machine, self.clears_cache
         factor = self.host_scale * self.costs.work_factor
         for event in tape.events:
+            if event.op is not Op.LEAVE:
+                self._beside(event.beside_bytes)
             # By identity: there are millions of events in a plan, and comparing texts takes ten times as long.
             if event.op is Op.WORK:
                 host = event.host_ns if clears_cache else event.host_ns - event.allocation_ns
@@ -94,6 +97,7 @@ class Offloader:
                 self.enter(event.fqn)
             elif event.op is Op.LEAVE:
                 self.leave(event.fqn)
+                self._beside(event.beside_bytes)
             else:
                 machine.copy(event.host_ns)
 
@@ -121,6 +125,12 @@ class Offloader:
         self._touched.add(weight.key)
         return self.costs.excess(weight)
 
+    def _beside(self, size_bytes: int) -> None:
+        """So much device memory is taken beside the weights from now on."""
+        if size_bytes != self.beside_bytes:
+            self.beside_bytes = size_bytes
+            self.note_peak()
+
     def count_h2d(self, weight: Weight) -> None:
         """Count one copy to the device."""
         self._brought += 1
@@ -138,9 +148,9 @@ class Offloader:
         self.slack_bytes -= weight.slack_bytes
 
     def note_peak(self, *, anew: bool = False) -> None:
-        """Remember the most device memory so far, or from now on."""
-        with_slack = self.device_bytes + self.slack_bytes
-        self.peak_bytes = self.device_bytes if anew else max(self.peak_bytes, self.device_bytes)
+        """Remember the most device memory so far, or from now on: all of it; the weights' with their slack."""
+        now, with_slack = self.device_bytes + self.beside_bytes, self.device_bytes + self.slack_bytes
+        self.peak_bytes = now if anew else max(self.peak_bytes, now)
         self.peak_with_slack = with_slack if anew else max(self.peak_with_slack, with_slack)
 
     def copy_all(self, weights: Iterable[Weight], *, fresh: bool) -> None:

@@ -43,7 +43,7 @@ class Predictor:
             raise UsageError(f"no prediction from {timeline.run.path}: no denoising step was recorded")
         self.timeline = timeline
         self.activity = timeline.once(Activity.of)
-        self._reader = TapeReader(timeline, self.activity)
+        self._reader = TapeReader(timeline, self.activity, self.activations)
         self._first = self._reader.first_step()
         self.warm = self._reader.steps or [self._first]
         self.evidence = Evidence.of(timeline, self.activity, self._reader.each_step)
@@ -209,12 +209,12 @@ class Predictor:
         played.stretch("decode", decode, self._beside(Phase.DECODE))
         return played
 
-    def _beside(self, phase: Phase) -> tuple[int, int]:
-        """Device memory beside the weights in a phase, expected and at most."""
+    def _beside(self, phase: Phase) -> int:
+        """Device memory beside the weights in a phase, at most."""
         if self.activations is None:
-            return 0, 0
+            return 0
         cache = self.activations.cache_bytes
-        return self.activations.expected.get(phase, 0), self.activations.most.get(phase, 0) + cache
+        return self.activations.most.get(phase, 0) + cache
 
 
 class _Played:
@@ -232,13 +232,16 @@ class _Played:
         expected, most = self._device
         return Estimate(expected, expected, most)
 
-    def stretch(self, name: str, play: Callable[[], None], beside: tuple[int, int] = (0, 0)) -> None:
-        """Time one stretch, from when everything before it is done until everything in it is."""
+    def stretch(self, name: str, play: Callable[[], None], beside: int = 0) -> None:
+        """Time one stretch, from when everything before it is done until everything in it is.
+
+        `beside` is the most device memory beside the weights in it.
+        """
         mode = self.offloader
         begin, before = mode.machine.now, mode.traffic
         mode.note_peak(anew=True)
         play()
         self.times[name] = mode.machine.now - begin
         self.traffic[name] = mode.traffic.less(before)
-        expected = max(self._device[0], mode.peak_bytes + beside[0])
-        self._device = (expected, max(self._device[1], mode.peak_with_slack + beside[1]))
+        expected, most = self._device
+        self._device = max(expected, mode.peak_bytes), max(most, mode.peak_bytes, mode.peak_with_slack + beside)

@@ -16,6 +16,7 @@ import pandas as pd
 from tracekit.analysis.activity import Activity, copy_times
 from tracekit.analysis.intervals import Coverage, Times
 from tracekit.analysis.launches import LaunchFinder
+from tracekit.analysis.prediction.memory import Activations
 from tracekit.model import NONE, SpanKind, Timeline
 from tracekit.model.text import codes_and_texts, says, take_rows
 
@@ -42,7 +43,8 @@ class Event:
     """One entry of a tape. `host_ns` of a transfer is what it takes once the device is free.
 
     `allocation_ns` is the part of it in which the driver got device memory, `once_ns` what a first step has beyond warm
-    ones (kernels and libraries loaded), which is no work of the same kind.
+    ones (kernels and libraries loaded), which is no work of the same kind. `beside_bytes` is the most device memory
+    beside the weights until the next module's call begins or ends.
     """
 
     op: Op
@@ -51,6 +53,7 @@ class Event:
     device_ns: float = 0.0
     allocation_ns: float = 0.0
     once_ns: float = 0.0
+    beside_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,10 @@ class Tape:
 class TapeReader:
     """Reads stretches of a timeline's main thread."""
 
-    def __init__(self, timeline: Timeline, activity: Activity) -> None:
+    def __init__(self, timeline: Timeline, activity: Activity, activations: Activations | None) -> None:
         self._timeline = timeline
         self._activity = activity
+        self._activations = activations
         spans, copies, calls = timeline.spans, timeline.copies, timeline.run.runtime_calls
         is_forward = (spans["kind"] == SpanKind.FORWARD).to_numpy()
         is_run = (spans["kind"] == SpanKind.RUN).to_numpy()
@@ -120,12 +124,15 @@ class TapeReader:
         getting = self._away_or_allocating.within(left, right) - away
         launched, before = self._kernels
         device = np.diff(before[np.searchsorted(launched, bounds)])
+        activations = self._activations
+        beside = np.zeros(len(left), np.int64) if activations is None else activations.between(bounds)
         events = []
-        for index, mark in enumerate([None, *marks]):
+        rows = zip(host.tolist(), device.tolist(), getting.tolist(), beside.tolist(), strict=True)
+        for mark, (host_ns, device_ns, getting_ns, most) in zip([None, *marks], rows, strict=True):
             if mark is not None:
-                events.append(mark[2])
+                events.append(replace(mark[2], beside_bytes=most))
             # Kept even when it is empty, so that every step of one order of work has the same tape.
-            events.append(Event(Op.WORK, "", float(host[index]), float(device[index]), float(getting[index])))
+            events.append(Event(Op.WORK, "", float(host_ns), float(device_ns), float(getting_ns), beside_bytes=most))
         return Tape(tuple(events))
 
     @cached_property
@@ -204,11 +211,12 @@ def weight_copy_times(copies: pd.DataFrame, activity: Activity) -> tuple[Times, 
 
 
 def _mean(tapes: list[Tape]) -> Tape:
-    times = np.array(
-        [[(event.host_ns, event.device_ns, event.allocation_ns) for event in tape.events] for tape in tapes]
-    )
+    each = [[(event.host_ns, event.device_ns, event.allocation_ns) for event in tape.events] for tape in tapes]
+    most = np.array([[event.beside_bytes for event in tape.events] for tape in tapes]).max(axis=0)
     events = tuple(
-        Event(event.op, event.fqn, host, device, allocation)
-        for event, (host, device, allocation) in zip(tapes[0].events, times.mean(axis=0).tolist(), strict=True)
+        Event(event.op, event.fqn, host, device, allocation, beside_bytes=beside)
+        for event, (host, device, allocation), beside in zip(
+            tapes[0].events, np.array(each).mean(axis=0).tolist(), most.tolist(), strict=True
+        )
     )
     return Tape(events, len(tapes))
