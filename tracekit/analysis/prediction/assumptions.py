@@ -18,6 +18,7 @@ ASSUMPTIONS: Sequence[str] = (
     "two.",
     "Low and high take everything measured at its fastest and slowest warm step, or calibration sample, all at once. "
     "The cold step was measured once, so its own spread is not known.",
-    "Device memory is weights by each mode's rules beside the activations of the same module in this run; its upper end "
-    "takes the most of both, what the allocator may not split off and what its cache held. The CUDA context (about 0.5 GiB) comes on top of it.",
+    "Device memory is weights by each mode's rules beside the activations of the same module in this run; its upper "
+    "end takes the most of both, what the allocator may not split off and what its cache held. The CUDA context (about "
+    "0.5 GiB) comes on top of it.",
 )
