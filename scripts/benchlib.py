@@ -26,11 +26,14 @@ def where(device: DeviceInfo) -> str:
     return f"Machine: {_machine(device)}. Python {platform.python_version()}, {versions}.\n\n    {command}\n"
 
 
+def usual_name(device_name: str) -> str:
+    """What people call a GPU: "NVIDIA H100 80GB HBM3" is an H100 80GB."""
+    return " ".join(word for word in device_name.split() if word != "NVIDIA" and not word.startswith("HBM"))
+
+
 def _machine(device: DeviceInfo) -> str:
     if device.kind == "cuda":
-        # "NVIDIA H100 80GB HBM3" is called H100 80GB.
-        name = " ".join(word for word in device.name.split() if word != "NVIDIA" and not word.startswith("HBM"))
-        return f"1x {name}, {device.link}"
+        return f"1x {usual_name(device.name)}, {device.link}"
     machine = describe_machine()
     return f"no GPU ({device.name}); {machine.cores} cores, {format_memory(machine.ram_bytes)} of memory"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from benchlib import markdown_table
+from benchlib import markdown_table, usual_name
 
 from reproduction import arithmetic as post
 from reproduction.bars import Bar, bars_svg
@@ -68,7 +68,7 @@ def _head(results: Results) -> Iterator[str]:
     finished = sum(run.outcome == Outcome.DONE for run in results.runs())
     created = min(experiment.created for experiment in results.parts.values())
     yield (
-        f"Device: {known.device_name}{', emulated' if known.emulated else ''}. Workload: {known.workload}. "
+        f"Device: {usual_name(known.device_name)}{', emulated' if known.emulated else ''}. Workload: {known.workload}. "
         f"{finished} of {len(results.runs())} arms are measured, from {created[:10]} on, each in a process of its own."
     )
 
