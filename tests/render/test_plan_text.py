@@ -101,6 +101,19 @@ def test_golden() -> None:
     assert_golden("plan.txt", text)
 
 
+def test_the_widest_figures_are_whole_at_80_columns() -> None:
+    wide = Configuration(mode="group", stream=True, low_cpu_mem=True)
+    spread = Estimate(188 * S, 187 * S, 189 * S)
+    rows = [row(wide, 188 * S, 188 << 30)]
+    assert rows[0].prediction is not None
+    rows[0].prediction.warm_step_ns = spread
+    rows[0].prediction.host_bytes = 188 << 30
+    stream = io.StringIO()
+    render_plan(make_plan(rows=rows, best={}), Console(file=stream, width=80, highlight=False))
+    line = next(line for line in stream.getvalue().splitlines() if "188 GiB" in line)
+    assert line.split()[-9:] == ["564", "s", "188", "s", "+-<1%", "207", "GiB", "188", "GiB"]
+
+
 def test_where_nothing_fits_there_are_no_totals_and_no_code() -> None:
     rows = [row(Configuration(mode="resident"), S, 24 << 30, missing_device_bytes=12 << 30)]
     text = printed(make_plan(rows=rows, best={}, break_even=[], residents=None, limit=None, verified=[], findings=[]))

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from tracekit.model.compare import Comparison, Difference, ModuleChanges, Outcome, Setting, Side
 from tracekit.render.blocks import bullets, print_blocks, table
-from tracekit.render.plaintext import shorten_left, visible
+from tracekit.render.plaintext import shorten_left, shorten_right, visible
 from tracekit.units import format_bytes, format_duration, format_memory
 
 MAX_MODULES = 8
@@ -115,7 +115,7 @@ def _share(share: float | None) -> str:
 
 def _short(text: str, width: int | None) -> str:
     text = visible(text) or "-"
-    return text if width is None or len(text) <= width else f"{text[: width - 1]}…"
+    return text if width is None else shorten_right(text, width)
 
 
 def _head(comparison: Comparison) -> Text:

@@ -14,3 +14,8 @@ def visible(text: str) -> str:
 def shorten_left(text: str, width: int) -> str:
     """The text's last `width` characters, an ellipsis first where some are missing: a path's end tells most."""
     return text if len(text) <= width else "…" + text[len(text) - width + 1 :]
+
+
+def shorten_right(text: str, width: int) -> str:
+    """The text's first `width` characters, an ellipsis last where some are missing."""
+    return text if len(text) <= width else text[: width - 1] + "…"

@@ -10,11 +10,11 @@ from rich.text import Text
 from tracekit.model.plan import BreakEven, Estimate, OffloadPlan, PlanRow, VerifiedRow
 from tracekit.render.blocks import bullets, print_blocks, table, text_lines
 from tracekit.render.findings import gain_words, together
-from tracekit.render.plaintext import shorten_left, visible
+from tracekit.render.plaintext import shorten_left, shorten_right, visible
 from tracekit.units import format_bytes, format_duration, format_memory, format_share
 
 MAX_MODULES = 8
-_NAME = 26
+_NAME = 24
 
 
 def render_plan(plan: OffloadPlan, console: Console) -> None:
@@ -121,7 +121,7 @@ def _costs(row: PlanRow) -> list[str]:
     prediction = row.prediction
     assert prediction is not None
     return [
-        row.configuration.name[:_NAME],
+        shorten_right(row.configuration.name, _NAME),
         format_duration(prediction.setup_ns.value),
         format_duration(prediction.first_step_ns.value),
         format_duration(prediction.warm_step_ns.value),
@@ -137,13 +137,14 @@ def _totals(row: PlanRow, plan: OffloadPlan) -> list[str]:
         format_duration(row.totals[steps].value) + ("*" if plan.best.get(steps) == name else " ")
         for steps in plan.steps
     ]
-    return [name[:_NAME], *cells]
+    return [shorten_right(name, _NAME), *cells]
 
 
 def _spread(estimate: Estimate) -> str:
     if estimate.value <= 0:
         return ""
-    return f"+-{format_share((estimate.high - estimate.low) / 2 / estimate.value)}"
+    share = (estimate.high - estimate.low) / 2 / estimate.value
+    return "+-<1%" if 0 < share < 0.01 else f"+-{share:.0%}"
 
 
 def _modules(plan: OffloadPlan) -> RenderableType:
@@ -162,7 +163,7 @@ def _verified(rows: Sequence[VerifiedRow]) -> list[RenderableType]:
         return []
     cells = [
         [
-            row.configuration[:_NAME],
+            shorten_right(row.configuration, _NAME),
             row.quantity,
             amount(row, row.predicted.value),
             amount(row, row.measured),
