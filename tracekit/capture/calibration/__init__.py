@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tracekit.capture.calibration.disk import disk_samples
 from tracekit.capture.calibration.hostwork import host_work_samples
-from tracekit.capture.calibration.link import link_samples
+from tracekit.capture.calibration.link import link_samples, pinned_samples
 from tracekit.capture.calibration.memory import memory_samples
 from tracekit.capture.calibration.sample import Sample
 from tracekit.capture.hostmemory import HostMemoryMap
@@ -27,7 +27,7 @@ _WEIGHT_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".
 def calibrate(
     recorder: Recorder, device: DeviceChoice, files: Sequence[Path] | None, warn: Callable[[str], None]
 ) -> None:
-    """Write the calibration table: about a second's work, a span of tracekit's own.
+    """Write the calibration table: one to two seconds' work, a span of tracekit's own.
 
     The device must be ready, and no device record be under way. Its memory is given back, and so is the host's; the
     page cache is left as it was. `files` are the weights' own files; None takes those that the process has mapped, and
@@ -38,6 +38,7 @@ def calibrate(
         ("the link", lambda: link_samples(device)),
         ("memory", memory_samples),
         ("the host's work", lambda: host_work_samples(device)),
+        ("the link", lambda: pinned_samples(device)),
     )
     with recorder.own_work("calibrate"), _unrecorded(recorder):
         for what, samples in parts:

@@ -41,7 +41,22 @@ def link_samples(device: DeviceChoice) -> Iterator[Sample]:
         RuntimeError: the device has no memory left, or the driver refuses to lock pages.
     """
     with given_back(device):
-        yield from _emulated(device) if device.kind == "emulated" else _cuda(device)
+        yield from _emulated(device) if device.kind == "emulated" else _pageable(device)
+    yield from pinned_samples(device)
+
+
+def pinned_samples(device: DeviceChoice) -> Iterator[Sample]:
+    """Copies of page-locked memory both ways; none on the emulated device.
+
+    Made twice in a calibration, a while apart: another program's copies can slow the link down all the while that one
+    pass takes, and no copy of the run is to be faster than the fastest sample.
+
+    Raises:
+        RuntimeError: the device has no memory left, or the driver refuses to lock pages.
+    """
+    if device.kind != "emulated":
+        with given_back(device):
+            yield from _pinned(device)
 
 
 def _emulated(device: DeviceChoice) -> Iterator[Sample]:
@@ -52,18 +67,22 @@ def _emulated(device: DeviceChoice) -> Iterator[Sample]:
     yield from _into_fresh(buffers.device[: min(sizes[-1], _FRESH_BYTES[1])])
 
 
-def _cuda(device: DeviceChoice) -> Iterator[Sample]:
+def _pageable(device: DeviceChoice) -> Iterator[Sample]:
     sizes = fitting(device, SIZES)
     host, on_device = touched_bytes(sizes[-1]), device_bytes(device, sizes[-1])
-    pageable = _Buffers(host, on_device, non_blocking=False)
-    timer = _Events()
-    yield from pageable.both_ways(sizes, timer.from_idle, Measure.PAGEABLE_H2D, Measure.PAGEABLE_D2H, _SECONDS)
+    buffers = _Buffers(host, on_device, non_blocking=False)
+    yield from buffers.both_ways(sizes, _Events().from_idle, Measure.PAGEABLE_H2D, Measure.PAGEABLE_D2H, _SECONDS)
     yield from _into_fresh(on_device)
     yield from _page_locking()
+
+
+def _pinned(device: DeviceChoice) -> Iterator[Sample]:
+    sizes = fitting(device, SIZES)
+    host, on_device = touched_bytes(sizes[-1]), device_bytes(device, sizes[-1])
     with _page_locked(host):
-        pinned = _Buffers(host, on_device, non_blocking=True)
-        queued = timer.behind(pinned.copy(min(_AHEAD_BYTES, sizes[-1])))
-        yield from pinned.both_ways(sizes, queued, Measure.PINNED_H2D, Measure.PINNED_D2H, _SECONDS)
+        buffers = _Buffers(host, on_device, non_blocking=True)
+        queued = _Events().behind(buffers.copy(min(_AHEAD_BYTES, sizes[-1])))
+        yield from buffers.both_ways(sizes, queued, Measure.PINNED_H2D, Measure.PINNED_D2H, _SECONDS)
 
 
 def fitting(device: DeviceChoice, sizes: tuple[int, ...]) -> tuple[int, ...]:
