@@ -79,14 +79,17 @@ def test_partial_offload_copies_what_is_not_kept(predictor: Predictor, facts: Pi
 
 
 @pytest.mark.parametrize("name", MODES)
-def test_predicted_memory_is_never_below_what_the_mode_takes(
+def test_predicted_memory_is_near_and_never_below_what_the_mode_takes(
     name: str, predictor: Predictor, real_run: Callable[[OffloadOptions], Run]
 ) -> None:
     configuration = configuration_of(MODES[name].manifest())
     assert configuration is not None
     measured = real_run(MODES[name]).summary().peak_allocated_bytes
     assert measured is not None
-    assert predictor.predict(configuration).device_bytes.high >= measured
+    predicted = predictor.predict(configuration).device_bytes
+    assert predicted.high >= measured
+    # Memory is sampled between modules on the emulated device: what a module takes while it runs is not told apart.
+    assert predicted.value == pytest.approx(measured, rel=0.1)
 
 
 @pytest.mark.parametrize("source", ["model", "group leaf", "resident"])

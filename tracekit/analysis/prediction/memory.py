@@ -19,8 +19,9 @@ _UNSAMPLED = 1 << 20
 class Activations:
     """Bytes beside the weights: at each moment, the most in each phase, and what the allocator's cache adds.
 
-    On CUDA every allocation is in the record. On the emulated device memory is only sampled between modules: the peak
-    less the weights that were always there stands for every moment.
+    On CUDA every allocation is in the record. On the emulated device memory is only sampled between modules: what the
+    peak was above the largest sample is taken to be missing from each of them, and at most there was, at any moment,
+    the peak less the weights that were always there.
     """
 
     moments: Times
@@ -54,7 +55,10 @@ class Activations:
             return cls(at, beside, most, cache)
         kept = float(_at(times, held, np.array([timeline.runs["start_ns"].iloc[0]]))[0])
         everywhere = max(round(peak - kept), int(beside.max(initial=0)))
-        return cls(np.zeros(1, np.int64), np.full(1, everywhere), dict.fromkeys(_windows(timeline), everywhere), cache)
+        most = dict.fromkeys(_windows(timeline), everywhere)
+        if allocated.empty:
+            return cls(np.zeros(1, np.int64), np.full(1, everywhere), most, cache)
+        return cls(at, beside + round(peak - float(allocated["value"].max())), most, cache)
 
     def within(self, start_ns: int, end_ns: int) -> int:
         """The most in ``[start_ns, end_ns)``."""
