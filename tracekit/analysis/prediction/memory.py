@@ -50,8 +50,10 @@ class Activations:
         at = allocated["t_ns"].to_numpy()
         beside = np.maximum(allocated["value"].to_numpy() - _at(times, held, at), 0).astype(np.int64)
         if timeline.run.manifest.device.kind == "cuda" and len(allocated):
-            found = cls(at, beside, {}, cache)
-            most = {phase: found.within(start, end) + _UNSAMPLED for phase, (start, end) in _windows(timeline).items()}
+            most = {
+                phase: int(_most_between(at, beside, np.array(window))[0]) + _UNSAMPLED
+                for phase, window in _windows(timeline).items()
+            }
             return cls(at, beside, most, cache)
         kept = float(_at(times, held, np.array([timeline.runs["start_ns"].iloc[0]]))[0])
         everywhere = max(round(peak - kept), int(beside.max(initial=0)))
@@ -60,19 +62,18 @@ class Activations:
             return cls(np.zeros(1, np.int64), np.full(1, everywhere), most, cache)
         return cls(at, beside + round(peak - float(allocated["value"].max())), most, cache)
 
-    def within(self, start_ns: int, end_ns: int) -> int:
-        """The most in ``[start_ns, end_ns)``."""
-        return int(self.between(np.array([start_ns, end_ns]))[0])
-
     def between(self, bounds: Times) -> Times:
         """The most between each two of the bounds, which are in order."""
-        if not len(self.moments):
-            return np.zeros(len(bounds) - 1, np.int64)
-        values = np.append(self.beside, 0)
-        begin = np.maximum(np.searchsorted(self.moments, bounds[:-1], side="right") - 1, 0)
-        end = np.searchsorted(self.moments, bounds[1:], side="left")
-        # Where nothing changed between two bounds, `reduceat` gives what there was.
-        return np.maximum.reduceat(values, np.column_stack([begin, end]).ravel())[::2]
+        return _most_between(self.moments, self.beside, bounds)
+
+
+def _most_between(moments: Times, beside: Times, bounds: Times) -> Times:
+    if not len(moments):
+        return np.zeros(len(bounds) - 1, np.int64)
+    begin = np.maximum(np.searchsorted(moments, bounds[:-1], side="right") - 1, 0)
+    end = np.searchsorted(moments, bounds[1:], side="left")
+    # Where nothing changed between two bounds, `reduceat` gives what there was.
+    return np.maximum.reduceat(np.append(beside, 0), np.column_stack([begin, end]).ravel())[::2]
 
 
 def _windows(timeline: Timeline) -> dict[str, tuple[int, int]]:
