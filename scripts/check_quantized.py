@@ -24,6 +24,7 @@ from tracekit.analysis.prediction.predictor import Predictor
 from tracekit.api import Run, load
 from tracekit.device.choice import prepare_device, resolve_device
 from tracekit.model.plan import Configuration
+from tracekit.model.typical import typical_step
 from tracekit.offload.residency import denoisers
 from tracekit.units import format_bytes, format_duration
 from tracekit.workload.call import CallOptions, build_call
@@ -82,7 +83,9 @@ def report(options: argparse.Namespace, source: Run, run: Run, weight_bytes: int
     """As it is, predicted and measured, side by side."""
     configuration = Configuration(mode="sequential", host_memory="anonymous", weight_scale=INT8_BYTES / weight_bytes)
     predicted = Predictor(source.timeline).predict(configuration)
-    before, after = source.summary().steps[-1], run.summary().steps[-1]
+    before, after = typical_step(source.summary()), typical_step(run.summary())
+    if before is None or after is None:
+        sys.exit("no step is warm: give --steps 2 or more")
     rows = [
         row(
             "weights copied in a warm step",
