@@ -3,23 +3,24 @@
 
 For each mode one run of a pipeline is profiled. The hooks and CUPTI see copies independently of each other: every copy
 of the one must be in the other, with the same bytes. What only CUPTI saw is listed by operation. Then the modes that
-hold more than the cap on the device must say so in one line.
+hold more than the cap on the device must say so in one line. `--runs` checks run folders that are there instead of
+profiling: that needs no GPU.
 
-    scripts/check_capture_gpu.py --output reports/data [--steps 4] [--vram 12GB] [--modes sequential,partial]
+    scripts/check_capture_gpu.py --output DIR [--steps 4] [--vram 12GB] [--modes "sequential;partial 8 GiB"]
+    scripts/check_capture_gpu.py --output DIR --runs RUN...
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import json
 import sys
 from pathlib import Path
 
 import torch
 from benchlib import markdown_table, where
 
-from tracekit.api import CaptureOptions, Run, profile_pipeline
+from tracekit.api import CaptureOptions, Run, load, profile_pipeline
 from tracekit.errors import UsageError
 from tracekit.model import NONE
 from tracekit.offload.options import OffloadOptions
@@ -48,18 +49,25 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--vram", type=parse_bytes, default=parse_bytes("12GB"))
     parser.add_argument("--modes", help="only these, separated by ;")
+    parser.add_argument("--runs", type=Path, nargs="+", help="check these run folders of one pipeline")
     options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    if options.runs:
+        runs = {folder.name: load(folder) for folder in options.runs}
+        return write(options, runs, [])
     wanted = options.modes.split(";") if options.modes else [*UNCAPPED, *CAPPED]
-    rows = []
+    runs = {}
     for mode, offload in {**UNCAPPED, **CAPPED}.items():
-        if mode not in wanted:
-            continue
-        cap = options.vram if mode in CAPPED else None
-        run = profile(options, mode, offload, cap)
-        rows.append(check(mode, run))
-        print(json.dumps(rows[-1]), flush=True)
+        if mode in wanted:
+            runs[mode] = profile(options, mode, offload, options.vram if mode in CAPPED else None)
     refusals = [refusal(options, mode, offload) for mode, offload in UNCAPPED.items() if mode in wanted]
-    text = report(options, rows, refusals, where(run.manifest.device))
+    return write(options, runs, refusals)
+
+
+def write(options: argparse.Namespace, runs: dict[str, Run], refusals: list[str]) -> int:
+    """The table; 1 where hooks and CUPTI differ."""
+    rows = [check(mode, run) for mode, run in runs.items()]
+    text = report(options, runs, rows, refusals)
     (options.output / "capture.md").write_text(text)
     print(text)
     return 0 if all(row["equal"] for row in rows) else 1
@@ -130,20 +138,36 @@ def refusal(options: argparse.Namespace, mode: str, offload: OffloadOptions) -> 
     return f"{mode}: NOT REFUSED"
 
 
-def report(options: argparse.Namespace, rows: list[dict[str, object]], refusals: list[str], machine: str) -> str:
+def report(options: argparse.Namespace, runs: dict[str, Run], rows: list[dict[str, object]], said: list[str]) -> str:
     columns = [
         *("mode", "setup", "step 1", "later steps", "weight copies, hooks", "the same in CUPTI", "equal"),
         *("weights back", "H2D bytes named", "not weights", "only hooks", "GB/s", "fastest GB/s", "clock error us"),
     ]
-    table = markdown_table(columns, [[row[column] for column in columns] for row in rows])
-    seen = "\n".join(f"- {row['mode']}: {'; '.join(row['only CUPTI']) or 'nothing'}" for row in rows)  # type: ignore[arg-type]
-    said = "\n".join(f"- {line}" for line in refusals)
-    end = (
-        f"\nCopies that only CUPTI saw, by operation:\n\n{seen}\n\nModes that do not fit under the cap say:\n\n{said}\n"
-    )
-    run = f"One run of {options.pipeline} a mode, {options.steps} steps, {options.size}x{options.size}"
-    cap = f"capped to {format_bytes(options.vram)}, but for {' and '.join(UNCAPPED)}"
-    return f"# Hooks against CUPTI\n\n{machine}\n{run}, page cache warm; device memory\n{cap}. {WHAT}\n{table}\n{end}"
+    seen = [f"{row['mode']}: {'; '.join(row['only CUPTI']) or 'nothing'}" for row in rows]  # type: ignore[arg-type]
+    first = next(iter(runs.values())).manifest
+    parts = [
+        "# Hooks against CUPTI",
+        where(first.device).rstrip(),
+        f"{conditions(options, first.workload)} {WHAT}".rstrip(),
+        markdown_table(columns, [[row[column] for column in columns] for row in rows]),
+        "Copies that only CUPTI saw, by operation:",
+        listed(seen),
+    ]
+    if said:
+        parts += ["Modes that do not fit under the cap say:", listed(said)]
+    return "\n\n".join(parts) + "\n"
+
+
+def conditions(options: argparse.Namespace, workload: str) -> str:
+    """What was run."""
+    if options.runs:
+        return f"One run of {workload} a line."
+    run = f"One run of {workload} a mode, {options.steps} steps, {options.size}x{options.size}, page cache warm"
+    return f"{run}; device memory capped to {format_bytes(options.vram)}, but for {' and '.join(UNCAPPED)}."
+
+
+def listed(lines: list[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def partial(gib: float, order: str, memory: str = "as-loaded") -> dict[str, obje
 
 STREAM = Configuration(mode="group", stream=True)
 ARMS = (
-    Arm("sequential, again", Configuration(mode="sequential"), 10),
+    Arm("sequential, again", Configuration(mode="sequential"), 4),
     Arm("sequential, anonymous", Configuration(mode="sequential", host_memory="anonymous"), 4),
     Arm("sequential, pinned", Configuration(mode="sequential", host_memory="pinned"), 4),
     Arm("2 GiB resident, smallest first", steps=4, **partial(2, "smallest")),  # type: ignore[arg-type]
@@ -87,11 +87,11 @@ ARMS = (
     Arm("group, leaf, stream", STREAM, 10),
     Arm("group, leaf, stream, 28 steps", STREAM, 28),
     Arm("group, block, stream", Configuration(mode="group", group_level="block_level", stream=True), 10),
-    Arm("group, leaf, no stream", Configuration(mode="group"), 4),
+    Arm("group, leaf, no stream", Configuration(mode="group"), 3),
     Arm("sequential, once more", Configuration(mode="sequential"), 4),
     Arm("model, no cap", Configuration(mode="model"), 4, capped=False),
     Arm("resident, no cap, 28 steps", Configuration(mode="resident"), 28, capped=False),
-    Arm("group, leaf, stream, low_cpu_mem", Configuration(mode="group", stream=True, low_cpu_mem=True), 10, aside=True),
+    Arm("group, leaf, stream, low_cpu_mem", Configuration(mode="group", stream=True, low_cpu_mem=True), 4, aside=True),
     Arm("4 GiB resident, smallest, pinned, 10", steps=10, aside=True, **partial(4, "smallest", "pinned")),  # type: ignore[arg-type]
 )
 
