@@ -1,4 +1,4 @@
-"""Time a piece of Python by itself and right after a copy from pageable memory, which takes the CPU's caches over.
+"""Time a piece of host work by itself and right after a copy from pageable memory, which takes the CPU's caches over.
 
 The driver stages such a copy with the CPU, so that the offload hooks and the model's code run on cold caches after it,
 two to four times slower. What a mode without such copies would take of that time follows from this.
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from tracekit.capture.calibration.cores import SPREAD, Cores
 from tracekit.capture.calibration.devicememory import device_bytes, given_back
 from tracekit.capture.calibration.link import fitting
 from tracekit.capture.calibration.sample import MB, Budget, Sample, touched_bytes
@@ -21,8 +22,10 @@ from tracekit.device.choice import DeviceChoice
 from tracekit.model import Measure
 
 SIZES = (0, 1 * MB, 4 * MB, 16 * MB, 64 * MB)
-REPEATS = 9
+REPEATS = 2 * SPREAD
+"""Two rounds on each core."""
 _WARM_UP = 20
+_LAUNCHES, _LAUNCH_BYTES = 4, 4096
 _SECONDS = 0.5
 
 
@@ -37,13 +40,14 @@ def host_work_samples(device: DeviceChoice) -> Iterator[Sample]:
 
 
 def _samples(device: DeviceChoice) -> Iterator[Sample]:
-    work = _Work()
-    for _ in range(_WARM_UP):
-        work.timed()
+    work = _Work(device)
     sizes = fitting(device, SIZES)
     host, on_device = touched_bytes(sizes[-1]), device_bytes(device, sizes[-1])
-    budget = Budget(_SECONDS)
+    budget, cores = Budget(_SECONDS), Cores()
     for _ in range(REPEATS):
+        cores.move()
+        for _ in range(_WARM_UP):
+            work.timed()
         for size in sizes:
             if size:
                 on_device[:size].copy_(host[:size])
@@ -53,20 +57,28 @@ def _samples(device: DeviceChoice) -> Iterator[Sample]:
 
 
 class _Work:
-    """What offload hooks do, without a kernel or a copy: modules walked, parameters put in, a signature bound."""
+    """What hooks and forwards do: modules walked, parameters put in, a signature bound, memory got, copies launched.
 
-    def __init__(self) -> None:
+    The copies are within the device: they load no kernel that a run would load for the first time.
+    """
+
+    def __init__(self, device: DeviceChoice) -> None:
         self._tree = nn.Sequential(_Small(), _Small())
         self._input = torch.ones(1)
+        self._on_device = device_bytes(device, _LAUNCH_BYTES)
+        self._module = torch.get_device_module(device.torch_device)
 
     def timed(self) -> int:
-        """Do it once; how long it took, ns."""
-        tree, given = self._tree, self._input
+        """Do it once, with nothing queued before it; how long it took, ns."""
+        tree, given, on_device = self._tree, self._input, self._on_device
+        self._module.synchronize()
         start = time.monotonic_ns()
         functional_call(tree, dict(tree.named_parameters()), (given,))
         inspect.signature(tree.forward).bind(given)
         tree.state_dict()
         tree.requires_grad_(False)
+        for _ in range(_LAUNCHES):
+            torch.empty_like(on_device).copy_(on_device)
         return time.monotonic_ns() - start
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from tracekit.capture.calibration.cores import SPREAD, Cores
 from tracekit.capture.calibration.devicememory import device_bytes, free_bytes, given_back
 from tracekit.capture.calibration.sample import MB, Budget, Sample, fresh_bytes, touched_bytes
 from tracekit.capture.hostmemory import HostMemoryMap
@@ -125,15 +126,17 @@ class _Buffers:
         """Samples of every size, at least one each; more while the time lasts.
 
         Each sample is of another place, as each weight is, and the last place is copied twice: the second copy finds
-        it in the CPU's cache. So a size's median is what a weight's copy can take, and its fastest what none exceeds.
+        it in the same core's cache. So a size's median is what a weight's copy can take, its fastest what none exceeds.
         """
         whole = sizes[-1]
         for way in (False, True):
             timed(self.copy(whole, to_host=way))  # sets the path up, and touches every page
-        budget = Budget(seconds)
+        budget, cores = Budget(seconds), Cores()
         for size in sizes:
             places = [number * size % whole for number in range(REPEATS)]
-            for at in (*places, places[-1]):
+            for again, at in enumerate((*places, places[-1])):
+                if again < REPEATS:
+                    cores.move()
                 for measure, way in ((to_device, False), (to_host, True)):
                     yield Sample(measure, size, timed(self.copy(size, to_host=way, at=at)))
                 if not budget.left:
@@ -185,8 +188,10 @@ class _Events:
 
 def _into_fresh(on_device: torch.Tensor) -> Iterator[Sample]:
     """Copies back into fresh memory, as the host sees them: each page is mapped and zeroed first, by one thread."""
+    cores = Cores()
     for size in (size for size in _FRESH_BYTES if size <= len(on_device)):
-        for _ in range(2):
+        for _ in range(SPREAD):
+            cores.move()
             target = fresh_bytes(size)
             yield Sample(Measure.FRESH_D2H, size, _on_host(lambda to=target, size=size: to.copy_(on_device[:size])))  # type: ignore[misc]
 
@@ -200,8 +205,10 @@ def _page_locking() -> Iterator[Sample]:
     if path is None:
         return
     runtime = ctypes.CDLL(str(path))
+    cores = Cores()
     for size in _PIN_BYTES:
-        for _ in range(2):
+        for _ in range(SPREAD):
+            cores.move()
             address = ctypes.c_void_p()
             start = time.monotonic_ns()
             error = runtime.cudaHostAlloc(ctypes.byref(address), ctypes.c_size_t(size), ctypes.c_uint(0))

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from tracekit.capture.calibration.cores import SPREAD, Cores
 from tracekit.capture.calibration.sample import MB, Sample, fresh_bytes, touched_bytes
 from tracekit.capture.linux import PAGE
 from tracekit.model import Measure
 
 SIZE = 32 * MB
-PIECES = 4
-MAPPINGS = 3
+PIECES = SPREAD
+MAPPINGS = SPREAD
 
 
 def memory_samples() -> Iterator[Sample]:
@@ -35,8 +36,10 @@ def _cloning() -> Iterator[Sample]:
     up to eight times as fast.
     """
     source, target = touched_bytes(PIECES * SIZE), fresh_bytes(PIECES * SIZE)
+    cores = Cores()
     for measure in (Measure.CLONE, Measure.HOST_COPY):
         for to, piece in zip(target.split(SIZE), source.split(SIZE), strict=True):
+            cores.move()
             start = time.monotonic_ns()
             to.copy_(piece)
             yield Sample(measure, SIZE, time.monotonic_ns() - start)
@@ -52,7 +55,9 @@ def _mapping() -> Iterator[Sample]:
         for _ in range(SIZE // MB):
             file.write(block)
         file.flush()
+        cores = Cores()
         for _ in range(MAPPINGS):
+            cores.move()
             with mmap.mmap(file.fileno(), SIZE, mmap.MAP_PRIVATE, mmap.PROT_READ) as mapped:
                 first, again = (_read_each_page(mapped) for _ in range(2))
             yield Sample(Measure.MAP_PAGES, SIZE, max(first - again, 1))
