@@ -7,23 +7,33 @@ import platform
 import shlex
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from tracekit.device.machine import describe_machine
-from tracekit.model import DeviceInfo
+from tracekit.model import DeviceInfo, Manifest
 from tracekit.units import format_memory
 
+_PROFILED = ("torch", "diffusers", "accelerate", "transformers")
 Z95 = 1.959964
 """Two-sided 95% quantile of the normal distribution; the samples are dozens at least."""
 
 
 def where(device: DeviceInfo) -> str:
-    """Machine, versions and command, as every report gives them."""
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers", "accelerate", "transformers"))
+    """This machine, its versions and the command, as every report gives them."""
+    return _where(device, platform.python_version(), {name: version(name) for name in _PROFILED})
+
+
+def where_it_ran(manifest: Manifest) -> str:
+    """The same of a run folder's run, which may come from elsewhere."""
+    return _where(manifest.device, manifest.machine.python, manifest.versions)
+
+
+def _where(device: DeviceInfo, python: str, versions: Mapping[str, str]) -> str:
+    those = ", ".join(f"{name} {versions[name]}" for name in _PROFILED)
     command = shlex.join([f"scripts/{Path(sys.argv[0]).name}", *sys.argv[1:]])
-    return f"Machine: {_machine(device)}. Python {platform.python_version()}, {versions}.\n\n    {command}\n"
+    return f"Machine: {_machine(device)}. Python {python}, {those}.\n\n    {command}\n"
 
 
 def usual_name(device_name: str) -> str:

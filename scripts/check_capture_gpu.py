@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 import torch
-from benchlib import markdown_table, where
+from benchlib import markdown_table, where_it_ran
 
 from tracekit.api import CaptureOptions, Run, load, profile_pipeline
 from tracekit.errors import UsageError
@@ -147,7 +147,7 @@ def report(options: argparse.Namespace, runs: dict[str, Run], rows: list[dict[st
     first = next(iter(runs.values())).manifest
     parts = [
         "# Hooks against CUPTI",
-        where(first.device).rstrip(),
+        where_it_ran(first).rstrip(),
         f"{conditions(options, first.workload)} {WHAT}".rstrip(),
         markdown_table(columns, [[row[column] for column in columns] for row in rows]),
         "Copies that only CUPTI saw, by operation:",

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Predict configurations from one sequential run, measure each in a process of its own, and tabulate the errors (CUDA).
 
-The source run is profiled first; every arm is predicted from it alone, before it is run. What is finished is kept in
-the output folder, so that a call that ran out of its `--seconds` is continued by the same call; `--table` only writes
-the table again. Two configurations are kept aside: nobody looked at their times while the model was built, and they
-are reported apart.
+The source run is profiled first; every arm is predicted from it alone. Run folders are kept in the output folder, so
+that a call that ran out of its `--seconds` is continued by the same call; `--table` runs nothing and makes the table of
+what is there, which needs no GPU. Two configurations are kept aside: nobody looked at their times while the model was
+built, and they are reported apart.
 
 The source run's own configuration is among the arms, twice: how far these are from the source run is what no prediction
 from one run can do better than. Each process calibrates the machine anew; how much slower it found it than the source
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from benchlib import markdown_table, where
+from benchlib import markdown_table, where_it_ran
 
 from tracekit.analysis.ceilings import ceiling_rows
 from tracekit.analysis.prediction.assumptions import ASSUMPTIONS
@@ -48,8 +48,6 @@ One whose set-up takes the weights out of their files finds them there, since a 
 left whose state could be set.
 """
 QUANTITIES = ("set-up", "step 1", "warm step", "total", "device memory")
-WARM_UP = "synthetic:flux-tiny"
-"""Profiled before all: on a machine just started, the first process to use CUDA reads its libraries from disk."""
 PIECES = {"Python": (Measure.HOST_WORK, 0), "pageable copy": (Measure.PAGEABLE_H2D, 16 << 20)}
 """What of the calibration tells one process's speed from another's."""
 
@@ -135,14 +133,14 @@ def measure_all(options: argparse.Namespace, template: Template) -> None:
     predictor = Predictor(source.timeline)
     wanted = options.arms.split(";") if options.arms else [arm.name for arm in ARMS]
     for arm in (arm for arm in ARMS if arm.name in wanted):
-        if finished(options.output, arm) is not None:
+        if finished(options, arm, source, predictor) is not None:
             continue
         if time.monotonic() - begin > options.seconds:
             print("time is up: the same call goes on")
             break
-        result = measure(options, arm, source, predictor, template)
-        keep(options.output, arm, result)
-        print(arm.name, result.failed or warm_error(result.rows), flush=True)
+        measure(options, arm, predictor, template)
+        result = finished(options, arm, source, predictor)
+        print(arm.name, result and (result.failed or warm_error(result.rows)), flush=True)
 
 
 def profile_source(options: argparse.Namespace, template: Template) -> Run:
@@ -157,7 +155,9 @@ def profile_source(options: argparse.Namespace, template: Template) -> Run:
             "--vram",
             f"{options.vram}B",
         ]
-        run_arm(ArmRun(block=0, arm="warm-up"), warm_up_words(), options.output / "warm-up", (), template)
+        # On a machine just started, the first process to use CUDA and its libraries reads them from disk.
+        warm_up = [*call_words(options, 1), "--offload", "sequential", "--no-calibration"]
+        run_arm(ArmRun(block=0, arm="warm-up"), warm_up, options.output / "warm-up", (), template)
         ended = run_arm(ArmRun(block=0, arm="source"), words, folder, (), template)
         if ended.outcome is not Outcome.DONE:
             sys.exit(f"the source run failed: {ended.reason}")
@@ -170,43 +170,67 @@ def call_words(options: argparse.Namespace, steps: int) -> list[str]:
     return [options.pipeline, *call]
 
 
-def warm_up_words() -> list[str]:
-    return [WARM_UP, "--steps", "1", "--device", "cuda", "--offload", "resident"]
-
-
-def stays_mapped(configuration: Configuration) -> bool:
+def stays_mapped(configuration: Configuration, weights: Weights) -> bool:
     """Whether weights are still in their mmapped files when the first run begins."""
+    if len(configuration.resident) == sum(not weight.is_buffer for weight in weights.all):
+        return False
     pins = configuration.stream and not configuration.low_cpu_mem
     return configuration.host_memory == "as-loaded" and configuration.mode != "resident" and not pins
 
 
-def measure(options: argparse.Namespace, arm: Arm, source: Run, predictor: Predictor, template: Template) -> ArmResult:
-    """Predict an arm, then run it."""
-    configuration = arm.configuration
-    if arm.order:
-        resident = taken(predictor.weights, predictor.denoisers, round(arm.resident_gib * GIB), arm.order)
-        configuration = msgspec.structs.replace(configuration, resident=resident)
-    result = ArmResult(name=arm.name, aside=arm.aside)
+def measure(options: argparse.Namespace, arm: Arm, predictor: Predictor, template: Template) -> None:
+    """Run an arm that can be predicted; why it has no run folder is kept in place of one."""
+    folder = arm_folder(options.output, arm)
     try:
-        prediction = predictor.predict(configuration)
+        configuration = configured(arm, predictor)
+        predictor.predict(configuration)
     except UnknownCost as unknown:
-        result.failed = f"not predicted: {unknown}"
-        return result
-    name = "".join(letter if letter.isalnum() else "-" for letter in arm.name)
+        failure_path(folder).write_text(f"not predicted: {unknown}")
+        return
     words = [
         *call_words(options, arm.steps),
-        *(PAGE_CACHE if stays_mapped(configuration) else ()),
-        *offload_words(configuration, options.output / f"{name}-{RESIDENT_NAME}"),
+        *(PAGE_CACHE if stays_mapped(configuration, predictor.weights) else ()),
+        *offload_words(configuration, folder.with_name(f"{folder.name}-{RESIDENT_NAME}")),
     ]
     if arm.capped:
         words += ["--vram", f"{options.vram}B"]
-    ended = run_arm(ArmRun(block=0, arm=name), words, options.output / name, (), template)
-    if ended.outcome is not Outcome.DONE or ended.summary is None:
-        result.failed = ended.reason or str(ended.outcome)
+    ended = run_arm(ArmRun(block=0, arm=folder.name), words, folder, (), template)
+    if ended.outcome is not Outcome.DONE:
+        failure_path(folder).write_text(ended.reason or str(ended.outcome))
+
+
+def configured(arm: Arm, predictor: Predictor) -> Configuration:
+    """The arm's configuration, with what it keeps resident."""
+    if not arm.order:
+        return arm.configuration
+    resident = taken(predictor.weights, predictor.denoisers, round(arm.resident_gib * GIB), arm.order)
+    return msgspec.structs.replace(arm.configuration, resident=resident)
+
+
+def arm_folder(folder: Path, arm: Arm) -> Path:
+    return folder / "".join(letter if letter.isalnum() else "-" for letter in arm.name)
+
+
+def failure_path(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}-failed.txt")
+
+
+def finished(options: argparse.Namespace, arm: Arm, source: Run, predictor: Predictor) -> ArmResult | None:
+    """What was predicted for an arm and what its run folder says; None: it was not run yet."""
+    folder = arm_folder(options.output, arm)
+    result = ArmResult(name=arm.name, aside=arm.aside)
+    if failure_path(folder).exists():
+        result.failed = failure_path(folder).read_text()
         return result
-    row = PlanRow(configuration=configuration, prediction=prediction, totals={})
-    result.rows = compare(row, ended.summary)
-    before, now = speeds(source), speeds(load(options.output / name))
+    if not (folder / "manifest.json").exists():
+        return None
+    run = load(folder)
+    if not run.manifest.complete:
+        return None
+    configuration = configured(arm, predictor)
+    row = PlanRow(configuration=configuration, prediction=predictor.predict(configuration), totals={})
+    result.rows = compare(row, run.summary())
+    before, now = speeds(source), speeds(run)
     result.slower = {piece: now[piece] / before[piece] for piece in now if before.get(piece)}
     return result
 
@@ -239,31 +263,16 @@ def taken(weights: Weights, denoisers: Sequence[str], budget: int, order: str) -
     return tuple(sorted(names))
 
 
-def result_path(folder: Path, arm: Arm) -> Path:
-    return folder / "results" / f"{ARMS.index(arm):02d}.json"
-
-
-def finished(folder: Path, arm: Arm) -> ArmResult | None:
-    path = result_path(folder, arm)
-    return msgspec.json.decode(path.read_bytes(), type=ArmResult) if path.exists() else None
-
-
-def keep(folder: Path, arm: Arm, result: ArmResult) -> None:
-    path = result_path(folder, arm)
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))
-
-
 def table(options: argparse.Namespace) -> str:
     """The page: all arms, those kept aside apart, and how far off the predictions were."""
-    results = [result for arm in ARMS if (result := finished(options.output, arm)) is not None]
-    (options.output / "prediction.json").write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1))
     source = load(options.output / "source")
+    predictor = Predictor(source.timeline)
+    results = [result for arm in ARMS if (result := finished(options, arm, source, predictor)) is not None]
     steps = source.summary().steps
     seen, aside = ([r for r in results if r.aside is kept] for kept in (False, True))
     parts = [
         "# Predicted and measured",
-        where(source.manifest.device),
+        where_it_ran(source.manifest),
         f"Everything is predicted from one sequential run of {options.pipeline}, {len(steps)} steps, "
         f"{options.size}x{options.size}, device memory capped to {format_memory(options.vram)} "
         f"(step 1: {format_duration(steps[0].wall_ns)}, last: {format_duration(steps[-1].wall_ns)}). "

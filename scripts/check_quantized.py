@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchlib import markdown_table, where
+from benchlib import markdown_table, where_it_ran
 from diffusers import TorchAoConfig
 from torchao.quantization import Int8WeightOnlyConfig
 
@@ -97,7 +97,7 @@ def report(options: argparse.Namespace, source: Run, run: Run, weight_bytes: int
         row("warm step", before.wall_ns, predicted.warm_step_ns.value, after.wall_ns, format_duration),
     ]
     return (
-        f"# A quantized pipeline, predicted and measured\n\n{where(run.manifest.device)}\n"
+        f"# A quantized pipeline, predicted and measured\n\n{where_it_ran(run.manifest)}\n"
         f"{options.pipeline}, {options.size}x{options.size}, {options.steps} steps, sequential offload; the denoiser's "
         "linear layers in int8 (torchao, weights alone). Predicted from the first run's bytes: what unpacking the "
         "weights takes is not in it, and the last row's difference shows it.\n\n"

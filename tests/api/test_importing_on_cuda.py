@@ -33,20 +33,26 @@ def traced(path: Path) -> tuple[list[Any], int]:
         (from_pageable + from_pinned).cpu()
         torch.cuda.synchronize()
 
+    events: list[Any] = []
+
+    def keep(profiler: profile) -> None:
+        # Only here are a cycle's events there: the next cycle clears them.
+        profiler.export_chrome_trace(str(path))
+        events.extend(event for event in profiler.events() if event.device_type == DeviceType.CUDA)
+
     with torch.no_grad():
         step()  # libraries are loaded outside the trace
         with profile(
             activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA],
-            schedule=schedule(wait=0, warmup=1, active=STEPS),
+            schedule=schedule(wait=0, warmup=1, active=STEPS, repeat=1),
+            on_trace_ready=keep,
         ) as profiler:
             for _ in range(1 + STEPS):
                 with record_function("my part"):
                     step()
                 profiler.step()
-    profiler.export_chrome_trace(str(path))
-    on_device = [event for event in profiler.events() if event.device_type == DeviceType.CUDA]
     # Kineto draws annotations on the device's rows, too.
-    return [event for event in on_device if not event.name.startswith(("ProfilerStep", "my part"))], pageable.nbytes
+    return [event for event in events if not event.name.startswith(("ProfilerStep", "my part"))], pageable.nbytes
 
 
 def test_a_gpus_trace_is_imported_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 
 from tracekit.errors import UsageError
 from tracekit.experiment.process import run_arm
 from tracekit.experiment.template import Template
 from tracekit.model import Manifest, Phase, RunData, Summary
+from tracekit.model.causes import Cause
 from tracekit.model.experiment import ArmRun, Outcome
 from tracekit.model.plan import Configuration, Estimate, OffloadPlan, PlanRow, VerifiedRow
+from tracekit.model.summary import CauseRow, PhaseCauseRow
+from tracekit.model.typical import warm_steps
 from tracekit.offload.modes import modes
 from tracekit.runfolder import read_run
 from tracekit.runfolder.paths import VERIFIED_NAME
@@ -121,17 +126,21 @@ def offload_words(configuration: Configuration, resident_file: Path) -> list[str
 
 
 def compare(row: PlanRow, summary: Summary) -> list[VerifiedRow]:
-    """What was predicted beside what was measured, quantity by quantity."""
-    prediction, cold = row.prediction, summary.cold_warm
+    """What was predicted beside what was measured, quantity by quantity; tracekit's own work is in neither."""
+    prediction = row.prediction
     assert prediction is not None
-    run = [phase for phase in summary.phases if phase.run_index == 0]
-    around = sum(phase.wall_ns for phase in run if phase.phase != Phase.DENOISE)
-    steps = [step.wall_ns for step in summary.steps if step.run_index == 0]
+    own = Counter({cause.phase: cause.duration_ns for cause in summary.phase_causes if _is_own(cause)})
+    phases = {phase.phase: phase.wall_ns - own[phase.phase] for phase in summary.phases if phase.run_index == 0}
+    around = sum(took for phase, took in phases.items() if phase != Phase.DENOISE)
+    own_in_steps = Counter({cause.step_index: cause.duration_ns for cause in summary.causes if _is_own(cause)})
+    first_run = [step for step in summary.steps if step.run_index == 0]
+    steps = {step.step_index: step.wall_ns - own_in_steps[step.step_index] for step in first_run}
+    warm = [steps[step.step_index] for step in warm_steps(first_run, summary.paging)]
     found: list[tuple[str, Estimate, int | None]] = [
-        ("set-up", prediction.setup_ns, sum(phase.wall_ns for phase in run if phase.phase == Phase.SETUP)),
-        ("step 1", prediction.first_step_ns, steps[0] if steps else None),
-        ("warm step", prediction.warm_step_ns, cold.warm_step_ns if cold else None),
-        ("total", prediction.total_ns(len(steps)), around + sum(steps)),
+        ("set-up", prediction.setup_ns, phases.get(Phase.SETUP)),
+        ("step 1", prediction.first_step_ns, steps.get(0)),
+        ("warm step", prediction.warm_step_ns, round(median(warm)) if warm else None),
+        ("total", prediction.total_ns(len(steps)), around + sum(steps.values())),
         ("device memory", prediction.device_bytes, summary.peak_allocated_bytes),
     ]
     return [
@@ -145,6 +154,11 @@ def compare(row: PlanRow, summary: Summary) -> list[VerifiedRow]:
         for quantity, predicted, measured in found
         if measured
     ]
+
+
+def _is_own(cause: CauseRow | PhaseCauseRow) -> bool:
+    """Whether it is tracekit's own work in the first run."""
+    return cause.cause is Cause.TRACEKIT and cause.run_index == 0
 
 
 def _weights(run: RunData) -> frozenset[tuple[str, str, int]]:
