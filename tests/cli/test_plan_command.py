@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import json
+import mmap
 import re
+import shutil
+import statistics
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
+from tracekit.api import load
+from tracekit.capture import linux
+from tracekit.capture.residency import Residency
 from tracekit.cli.main import main
 from tracekit.errors import ExitCode
-from tracekit.experiment import process
-from tracekit.model.plan import OffloadPlan
+from tracekit.experiment import process, verification
+from tracekit.experiment.verification import compare
+from tracekit.model.plan import Configuration, Estimate, OffloadPlan, PlanRow, Prediction
 from tracekit.runfolder.plans import read_plan
+from tracekit.workload.pipeline import find_folder
 
 PROFILE = ("profile", "synthetic:flux-tiny", "--steps", "3", "--height", "32", "--width", "32", "--device", "emulated")
 
@@ -80,6 +91,62 @@ def test_a_verified_plan_has_measured_beside_predicted(
     # A folder with a plan in it is still a run folder, which --force replaces.
     assert main([*PROFILE, "--no-trace", "--force", "--output", str(run)]) == ExitCode.OK
     assert read_plan(run) is None
+
+
+@pytest.mark.parametrize(("page_cache", "share"), [("evicted", 0), ("cached", 1)])
+def test_what_is_verified_finds_the_weights_where_the_profiled_run_found_them(
+    page_cache: str, share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if linux.is_in_memory(str(tmp_path)):
+        pytest.skip(f"{tmp_path} is on a file system without a disk")
+    checkpoint = tmp_path / "checkpoint"
+    shutil.copytree(find_folder("synthetic:flux-tiny"), checkpoint)
+    profile = ["profile", str(checkpoint), *PROFILE[2:], "--no-trace", "--page-cache", page_cache]
+    # In a process of its own, which has the files mapped no more when the plan is verified.
+    words = [sys.executable, "-m", "tracekit", *profile, "--output", str(tmp_path / "run")]
+    subprocess.run(words, check=True, capture_output=True)
+    found = []
+
+    def run_arm(*arguments: Any, **options: Any) -> Any:
+        found.append(min(resident_share(path) for path in checkpoint.rglob("*.safetensors")))
+        return process.run_arm(*arguments, **options)
+
+    monkeypatch.setattr(verification, "run_arm", run_arm)
+    assert main(["plan", str(tmp_path / "run"), "--verify", "1"]) == ExitCode.OK
+    assert found == [pytest.approx(share, abs=0.05)]
+
+
+def resident_share(path: Path) -> float:
+    """Share of a file that is in the page cache."""
+    size = path.stat().st_size
+    with path.open("rb") as file, mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ) as mapped:
+        place = np.frombuffer(mapped, np.uint8)
+        with closing(Residency()) as ask:
+            share = ask.share(place.ctypes.data, size, str(path), 0)
+        del place
+    return share
+
+
+def test_what_is_set_beside_a_prediction_is_without_tracekits_own_work(run: Path) -> None:
+    summary = load(run).summary()
+    row = PlanRow(configuration=Configuration(mode="sequential"), prediction=any_prediction(), totals={})
+    measured = {row.quantity: row.measured for row in compare(row, summary)}
+    own = {cause.step_index: cause.duration_ns for cause in summary.causes if cause.cause == "tracekit"}
+    assert own[1] > 0
+    walls = [step.wall_ns - own.get(step.step_index, 0) for step in summary.steps]
+    assert measured["step 1"] == walls[0]
+    assert measured["warm step"] == round(statistics.median(walls[1:]))
+    around = sum(c.duration_ns for c in summary.phase_causes if c.cause != "tracekit" and c.phase != "denoise")
+    assert measured["total"] == sum(walls) + around
+
+
+def any_prediction() -> Prediction:
+    one = Estimate(1, 1, 1)
+    return Prediction(
+        configuration=Configuration(mode="sequential"), setup_ns=one, encode_ns=one, first_step_ns=one,
+        warm_step_ns=one, decode_ns=one, device_bytes=one, host_bytes=1, held_bytes=1, locked_bytes=1, traffic={},
+        notes=[],
+    )  # fmt: skip
 
 
 def test_what_cannot_be_verified_is_refused_in_one_line(

@@ -44,7 +44,7 @@ def command(
     """
     from tracekit import api
     from tracekit.api.plan import plan, save_plan
-    from tracekit.experiment.verification import is_verifiable, verify_plan
+    from tracekit.experiment.verification import is_verifiable, read_from_disk, verify_plan
     from tracekit.render.json import render_json
     from tracekit.render.plan import render_plan
 
@@ -61,7 +61,11 @@ def command(
         return
     if verify is not None:
         made.verified = verify_plan(
-            opened.data, made, verify, lambda name, done, of: note(f"Verifying {name} ({done + 1} of {of})")
+            opened.data,
+            made,
+            verify,
+            lambda name, done, of: note(f"Verifying {name} ({done + 1} of {of})"),
+            from_disk=read_from_disk(opened.summary().paging),
         )
     save_plan(opened, made)
     if as_json:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
+from tracekit.capture.filecache import cache_files, evict_files
 from tracekit.errors import UsageError
 from tracekit.experiment.process import run_arm
 from tracekit.experiment.template import Template
@@ -16,7 +17,7 @@ from tracekit.model import Manifest, Phase, RunData, Summary
 from tracekit.model.causes import Cause
 from tracekit.model.experiment import ArmRun, Outcome
 from tracekit.model.plan import Configuration, Estimate, OffloadPlan, PlanRow, VerifiedRow
-from tracekit.model.summary import CauseRow, PhaseCauseRow
+from tracekit.model.summary import CauseRow, PagingEvidence, PhaseCauseRow
 from tracekit.model.typical import warm_steps
 from tracekit.offload.modes import modes
 from tracekit.runfolder import read_run
@@ -32,13 +33,19 @@ _OF_A_RUN = ("generator",)
 
 
 def verify_plan(
-    profiled: RunData, made: OffloadPlan, count: int, on_configuration: OnConfiguration | None = None
+    profiled: RunData,
+    made: OffloadPlan,
+    count: int,
+    on_configuration: OnConfiguration | None = None,
+    *,
+    from_disk: bool = False,
 ) -> list[VerifiedRow]:
     """Run the `count` best configurations of a plan, each in a process of its own, and set measured beside predicted.
 
     The processes are forked as an experiment's arms are, so that the libraries are imported once.
     They run the profiled pipeline in the same way, its number of steps included. Their run folders stay in the run's,
-    under ``verified``.
+    under ``verified``. Each finds the weights' files where the profiled run found them, since what is predicted has its
+    first onloads: on disk alone (`from_disk`), or in the page cache.
 
     Raises:
         UsageError: it was a script's run, or the pipeline is not the profiled one; or a configuration failed.
@@ -48,13 +55,20 @@ def verify_plan(
     rows = sorted((row for row in made.rows if row.fits), key=lambda row: row.totals[most].value)[:count]
     if not rows:
         raise UsageError("nothing in this plan fits, so that there is nothing to verify")
+    files = sorted(find_folder(profiled.manifest.workload).rglob("*.safetensors"))  # what diffusers maps
     verified: list[VerifiedRow] = []
     with Template() as template:
         for place, row in enumerate(rows):
             if on_configuration is not None:
                 on_configuration(row.configuration.name, place, len(rows))
+            (evict_files if from_disk else cache_files)(files)
             verified += _run_configuration(row, words, profiled, made.vram_bytes, template)
     return verified
+
+
+def read_from_disk(paging: PagingEvidence | None) -> bool:
+    """Whether a run found most of its weights on disk alone."""
+    return paging is not None and paging.first_read_bytes > paging.mapped_bytes / 2
 
 
 def is_verifiable(manifest: Manifest) -> bool:
