@@ -12,9 +12,10 @@ garbage collector rests.
 Before that, whole steps with hooks on and off alternate under CUPTI's record, which counts the calls that synchronise.
 After it, whole calls with all of tracekit and without it alternate.
 
-Each arm's times are kept beside the table, as [period, counted step, block] (overhead-ARM.npz).
+Each arm's times are kept beside the table, as [period, counted step, block] (overhead-ARM.npz); `--earlier FOLDER` goes
+on from those of an earlier call on such a machine, since a pair's ratio is all that is compared.
 
-    scripts/bench_overhead_gpu.py --output reports/data [--seconds 240]
+    scripts/bench_overhead_gpu.py --output reports/data [--seconds 240] [--earlier FOLDER]
 """
 
 from __future__ import annotations
@@ -94,11 +95,16 @@ class Switch:
 class Periods:
     """The blocks' times in ns, a matrix [counted step, block] for each period: (hooks on, times)."""
 
-    switch: Switch
     order: random.Random
-    done: list[tuple[bool, np.ndarray]] = field(default_factory=list)
+    done: list[tuple[bool, np.ndarray]]
+    switch: Switch | None = None
     _plan: list[bool] = field(default_factory=list)
-    _times: list[list[int]] = field(default_factory=list)
+    _times: list[list[int]] = field(default_factory=lambda: [[]])
+
+    def turn(self, on: bool) -> None:
+        """Have the hooks as told."""
+        assert self.switch is not None
+        self.switch.turn(on)
 
     def begin_call(self) -> int:
         """Plan a call; returns how many steps it must have."""
@@ -120,7 +126,7 @@ class Periods:
         if place == 0 and step:
             self.done.append((self._plan[period - 1], np.array(self._times[-PERIOD + 1 :])))
         if place == 0 and period < PERIODS:
-            self.switch.turn(self._plan[period])
+            self.turn(self._plan[period])
         self._times.append([])
         gc.collect(0)
         return kwargs
@@ -155,6 +161,7 @@ def main() -> int:
     parser.add_argument("--width", type=float, default=0.015, help="width of the 95%% interval to reach, of a step")
     parser.add_argument("--arms", help="only these, separated by ;")
     parser.add_argument("--recorder", choices=("compiled", "python"), default="compiled")
+    parser.add_argument("--earlier", type=Path, help="folder with the times of an earlier call, to go on from")
     parser.add_argument("--seed", type=int, default=0, help="of the order")
     options = parser.parse_args()
     os.environ[VARIABLE] = options.recorder
@@ -206,7 +213,8 @@ def measure(options: argparse.Namespace, device: DeviceChoice, name: str, offloa
     if device.kind == "cuda":
         # Somebody else's history, of one entry: tracekit then leaves its own out, which takes long to read after a run.
         torch.cuda.memory._record_memory_history(max_entries=1)
-    periods = time_blocks(recording(options, offload, output, "none"), device, pipeline, call, options)
+    periods = Periods(random.Random(options.seed), earlier(options, output.name))
+    time_blocks(recording(options, offload, output, "none"), device, pipeline, call, periods, options)
     if device.kind == "cuda":
         torch.cuda.memory._record_memory_history(enabled=None)
     everything = partial(recording, options, offload, output, "auto", nvml=True)
@@ -226,6 +234,15 @@ def measure(options: argparse.Namespace, device: DeviceChoice, name: str, offloa
         "waits a step, off": waits[False],
         "all of it": whole,
     }
+
+
+def earlier(options: argparse.Namespace, name: str) -> list[tuple[bool, np.ndarray]]:
+    """An arm's periods from the call that this one goes on from."""
+    path = options.earlier / f"{name}.npz" if options.earlier else None
+    if path is None or not path.exists():
+        return []
+    times = np.load(path)
+    return list(zip(times["on"].tolist(), times["wall_ns"], strict=True))
 
 
 def recording(
@@ -315,11 +332,16 @@ def step_time(call: Callable[..., None], synchronize: Callable[[], None]) -> flo
 
 
 def time_blocks(
-    recording: Recording, device: DeviceChoice, pipeline: Any, call: Callable[..., None], options: argparse.Namespace
-) -> Periods:
+    recording: Recording,
+    device: DeviceChoice,
+    pipeline: Any,
+    call: Callable[..., None],
+    periods: Periods,
+    options: argparse.Namespace,
+) -> None:
     """Call the pipeline until the interval is narrow enough, or the time is up."""
     with recorded(recording, device, pipeline) as session:
-        periods = Periods(Switch(session), random.Random(options.seed))
+        periods.switch = Switch(session)
         for block in transformer_blocks(pipeline):
             time_block(block, periods)
         deadline = time.monotonic() + options.seconds
@@ -329,10 +351,9 @@ def time_blocks(
         gc.disable()
         while time.monotonic() < deadline and periods.width() > options.width:
             call(periods.begin_call(), periods.step_ended)
-            periods.switch.turn(True)
+            periods.turn(True)
         gc.enable()
         gc.unfreeze()
-    return periods
 
 
 def transformer_blocks(pipeline: Any) -> list[nn.Module]:
