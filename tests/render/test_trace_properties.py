@@ -15,7 +15,9 @@ TIMES = st.tuples(st.integers(0, 3_000), st.integers(-20, 1_500)).map(
 )
 THREADS = st.sampled_from([4242, 4243, 0, 2**33])
 FQNS = st.sampled_from(["", "transformer", "transformer.a", "transformer.a.b", "vae"])
-KINDS = st.sampled_from(["forward", "onload", "offload", "setup", "scheduler", "tracekit", "empty_cache"])
+KINDS = st.sampled_from(
+    ["forward", "onload", "offload", "setup", "scheduler", "tracekit", "empty_cache", "garbage collection"]
+)
 
 
 def rows(**columns: st.SearchStrategy[Any]) -> st.SearchStrategy[list[dict[str, Any]]]:

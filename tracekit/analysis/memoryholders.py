@@ -30,8 +30,9 @@ def out_of_memory(timeline: Timeline) -> MemoryHolders | None:
         return None
     spans = timeline.spans
     own = spans["kind"] == SpanKind.TRACEKIT
-    # What tracekit's own work calls, such as waiting for the device before its records are read, is no call of the run.
-    spans = spans[~own & ~spans["parent_id"].isin(spans.loc[own, "span_id"])]
+    # What tracekit's own work calls, such as waiting for the device before its records are read, is no call of the run,
+    # nor is a garbage collection.
+    spans = spans[~own & (spans["kind"] != SpanKind.GARBAGE) & ~spans["parent_id"].isin(spans.loc[own, "span_id"])]
     if spans.empty:
         return None
     holders = memory_holders(timeline, *_failure(spans))

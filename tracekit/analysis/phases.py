@@ -90,7 +90,7 @@ def find_phases(run: RunData, parent: Times) -> Phases:
     """
     spans = _Spans.of(run.spans, parent)
     is_bare = list(run.manifest.components.values()) == [run.manifest.pipeline_class]
-    in_runs = (spans.run_index != NONE) & ~spans.is_kind(SpanKind.TRACEKIT)
+    in_runs = (spans.run_index != NONE) & ~spans.is_kind(SpanKind.TRACEKIT, SpanKind.GARBAGE)
     runs, steps, denoisers = [], [], []
     for run_index in np.unique(spans.run_index[in_runs]).tolist():
         own = in_runs & (spans.run_index == run_index)

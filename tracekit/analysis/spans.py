@@ -22,6 +22,7 @@ class SpanTree:
         self._start = spans["start_ns"].to_numpy()
         self._end = spans["end_ns"].to_numpy()
         self.parent = positions(spans["span_id"].to_numpy(), spans["parent_id"].to_numpy())
+        self._lift(np.flatnonzero((spans["kind"] == SpanKind.GARBAGE).to_numpy()))
         """Position of the parent's row; -1 where there is none."""
         depth = _depths(self.parent)
         thread, self._threads = pd.factorize(spans["thread_id"].to_numpy())
@@ -33,6 +34,19 @@ class SpanTree:
         place = place[order]
         groups = np.split(order, np.flatnonzero(place[1:] != place[:-1]) + 1)
         self._rows = {(int(thread[rows[0]]), int(depth[rows[0]])): rows for rows in groups if len(rows)}
+
+    def _lift(self, collections: Times) -> None:
+        """Let each garbage collection's parent be the innermost of the spans that were open then and lie around it.
+
+        One may begin before the onload or after the offload of the module whose forward was open, which bound that
+        forward; or between a span's end and what takes it off the stack.
+        """
+        lifted = collections
+        while len(lifted):
+            parent = self.parent[lifted]
+            around = (self._start[parent] <= self._start[lifted]) & (self._end[lifted] <= self._end[parent])
+            lifted, parent = lifted[(parent >= 0) & ~around], parent[(parent >= 0) & ~around]
+            self.parent[lifted] = self.parent[parent]
 
     def own_ns(self) -> Times:
         """Each span's duration less its children's."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, MutableMapping
 from typing import Any, Literal, Protocol
 
 from tracekit.capture import native, purehooks
+from tracekit.capture.garbage import Collection
 from tracekit.capture.threadstate import ThreadLocal
 from tracekit.errors import TracekitError, UsageError
 from tracekit.model import SPANS, Sink, SpanKind
@@ -29,6 +30,14 @@ class Hooks(Protocol):
     component: str
     h2d_bytes: int
     sample_memory: Callable[[], None] | None
+    collections: list[Collection]
+    """Garbage collections of `tracekit.capture.garbage.MIN_NS` and more that are no rows yet."""
+
+    def collecting(self, phase: str, info: dict[str, Any], /) -> None:
+        """Be one of `gc.callbacks`: note each long collection in `collections`."""
+
+    def next_span(self) -> int:
+        """A new span's id."""
 
     def open(self, fqn: int, /) -> Any:
         """Open a span on this thread; `close` takes what this returns."""

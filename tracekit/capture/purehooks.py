@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, MutableMapping
+from threading import get_native_id
 from time import monotonic_ns as clock
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from torch import nn
 
 from tracekit.capture import crossing
+from tracekit.capture.garbage import MIN_NS, Collection
 from tracekit.capture.threadstate import ThreadLocal
 from tracekit.model import NONE
 
@@ -90,13 +92,30 @@ class PythonHooks:
         self._local = local
         self._pack, self._extend = spans
         self._forward, self._empty = forward, empty
-        self._next_span: Callable[[], int] = itertools.count().__next__
+        self.collections: list[Collection] = []
+        self._collecting_ns = 0
+        self.next_span: Callable[[], int] = itertools.count().__next__
         self._next_copy = itertools.count()
         self.next_copy: Callable[[], int] = self._next_copy.__next__
 
     def events_so_far(self) -> int:
         """About how many spans and copies there have been; each question counts as two."""
-        return self._next_span() + self.next_copy()
+        return self.next_span() + self.next_copy()
+
+    def collecting(self, phase: str, info: dict[str, Any]) -> None:
+        """Be one of `gc.callbacks`."""
+        end_ns, start_ns = clock(), self._collecting_ns
+        if phase == "start":
+            self._collecting_ns = clock()
+            return
+        self._collecting_ns = 0
+        if start_ns and end_ns - start_ns >= MIN_NS:
+            # None while the thread's state is being made.
+            thread: Any = getattr(self._local, "thread", None)
+            where = (NONE, NONE, get_native_id())
+            if thread is not None:
+                where = (thread.span_id, thread.run_index, thread.thread_id)
+            self.collections.append((info.get("generation"), start_ns, end_ns, *where))
 
     def forget_modules(self) -> None:
         """Nothing is kept of the entries."""
@@ -109,7 +128,7 @@ class PythonHooks:
             below.pristine = False
             below.end_ns = 0
             parent_id = below.span_id
-        thread.top = frame = Frame(self._next_span(), below, parent_id, False, fqn)
+        thread.top = frame = Frame(self.next_span(), below, parent_id, False, fqn)
         frame.start_ns = clock()
         return frame
 
@@ -123,7 +142,7 @@ class PythonHooks:
         top = thread.top
         if top is None or not top.is_forward or not (offload or top.pristine):
             return self.open(fqn)
-        thread.top = frame = Frame(self._next_span(), top, top.parent_id, False, fqn)
+        thread.top = frame = Frame(self.next_span(), top, top.parent_id, False, fqn)
         frame.beside, frame.offload = top, offload
         frame.start_ns = clock()
         return frame
@@ -152,7 +171,7 @@ class PythonHooks:
 
     def forward(self, original: Wrapped, entries: MutableMapping[int, Any]) -> Wrapped:
         """Stand in for ``nn.Module.__call__``."""
-        local, next_span, pack, extend, kind = self._local, self._next_span, self._pack, self._extend, self._forward
+        local, next_span, pack, extend, kind = self._local, self.next_span, self._pack, self._extend, self._forward
         # torch.compile takes this for the outermost frame of what it compiles.
         is_compiling = torch.compiler.is_dynamo_compiling
 

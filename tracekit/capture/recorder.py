@@ -8,10 +8,10 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from tracekit.capture.hooks import make_hooks
-from tracekit.model import COUNTERS, NONE, Progress, Sink, SpanKind
+from tracekit.model import COUNTERS, NONE, SPANS, Progress, Sink, SpanKind
 
 
 class Recorder:
@@ -80,6 +80,16 @@ class Recorder:
         """One sample of a quantity; `series` names it with its unit."""
         self.sink.append(COUNTERS, series, device_index, self.clock() if t_ns is None else t_ns, value)
 
+    def write_collections(self) -> None:
+        """Write a span for each long garbage collection since the last call."""
+        noted = self.hooks.collections
+        with suppress(IndexError):  # another thread may take the last one
+            while noted:
+                generation, start_ns, end_ns, parent_id, run_index, thread_id = noted.pop(0)
+                names = SpanKind.GARBAGE, f"generation {generation}", "", ""
+                place = run_index, thread_id, start_ns, end_ns
+                self.sink.append(SPANS, self.hooks.next_span(), parent_id, *names, *place)
+
     def events_so_far(self) -> int:
         """About how many spans and copies there have been."""
         return self.hooks.events_so_far()
@@ -102,6 +112,7 @@ class Recorder:
         """A step ended: hand its rows to the operating system and tell the display."""
         self._steps_done += 1
         with self.own_work("flush"):
+            self.write_collections()
             self.sink.flush()
             self.report_progress()
 

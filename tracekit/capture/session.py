@@ -14,6 +14,7 @@ from tracekit.capture.collector import Collector, DeviceActivity
 from tracekit.capture.compilation import CompilationWatch
 from tracekit.capture.copies import CopyRecorder
 from tracekit.capture.forwards import install_forwards
+from tracekit.capture.garbage import GarbageWatch
 from tracekit.capture.hostmemory import HostMemoryMap
 from tracekit.capture.hostprobe import HostProbe
 from tracekit.capture.onloads import OnloadRecorder
@@ -71,6 +72,7 @@ class Session:
         self._when_imported = when_imported
         self._patches = Patches()
         self._compilation = CompilationWatch(self._patches)
+        self._garbage = GarbageWatch(recorder.hooks.collecting)
         self._memory = HostMemoryMap()
         self._registry = ModuleRegistry(recorder.sink, self._memory)
         self._probe = HostProbe(recorder, self._memory) if probe_host else None
@@ -116,6 +118,7 @@ class Session:
             "transformers.modeling_utils": lambda module: pipelines.install_model_loading(module.PreTrainedModel),
         }.items():
             self._handles.append(self._when_imported(name, install))
+        self._garbage.install()
 
     def watch(self, pipeline: Any) -> None:
         """Record the calls of a pipeline that was made before the session started."""
@@ -123,14 +126,17 @@ class Session:
 
     def pause(self) -> None:
         """Take every patch off for a while; what is registered stays known."""
+        self._garbage.pause()
         self._patches.suspend()
 
     def resume(self) -> None:
         """Put the patches on again."""
         self._patches.resume()
+        self._garbage.resume()
 
     def stop(self) -> None:
         """Take everything off and write what is outstanding."""
+        self._garbage.remove()
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -141,6 +147,7 @@ class Session:
                 "replaced by other code while tracekit profiled, and left as that code made them: " + ", ".join(foreign)
             )
         self._each("close")
+        self.recorder.write_collections()
         if self._probe is not None:
             self.seen.warnings += self._probe.untold()
             self._probe.close()
@@ -206,6 +213,7 @@ class Session:
         self._runs_open -= 1
         if self._runs_open == 0:
             self._each("run_ended")
+        self.recorder.write_collections()
         self.recorder.sink.flush()
         self.recorder.component = ""
 

@@ -10,12 +10,14 @@ from typing import Any
 
 import msgspec
 
-from tracekit.model.tables import NONE
+from tracekit.model.tables import NONE, SpanKind
 
 DEVICE_OPS_BY_CATEGORY = {"kernel": "kernel", "gpu_memcpy": "memcpy", "gpu_memset": "memset"}
 """The device_ops rows' `op` for each of Kineto's categories of device activity."""
 PROFILER_STEP = "ProfilerStep#"
 """How the annotation of a step begins: torch.profiler numbers them at each ``profiler.step()``."""
+KINDS_IN_NAMES = frozenset({SpanKind.SETUP, SpanKind.TRACEKIT, SpanKind.GARBAGE})
+"""The kinds of spans of which tracekit's own traces say the kind before the name."""
 RUNTIME_CATEGORIES = frozenset({"cuda_runtime", "cuda_driver"})
 
 

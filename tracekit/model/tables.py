@@ -55,6 +55,7 @@ class SpanKind(StrEnum):
     SETUP = "setup"  # loading, applying an offload mode, pinning; name says which
     EMPTY_CACHE = "empty_cache"  # the allocator asked to give its cached blocks back
     SYNCHRONIZE = "synchronize"  # the profiled code waited for the device
+    GARBAGE = "garbage collection"  # Python's cyclic collector ran, for 1 ms at least; name = the generation
     ANNOTATION = "annotation"  # what the program named itself: torch.profiler's record_function and ProfilerStep#N
     TRACEKIT = "tracekit"  # tracekit's own work, so that it can be subtracted
 

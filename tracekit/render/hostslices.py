@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from tracekit.model import NONE, HostMemory, Phase, SpanKind, Timeline
-from tracekit.model.kinetojson import PROFILER_STEP
+from tracekit.model.kinetojson import KINDS_IN_NAMES, PROFILER_STEP
 from tracekit.model.text import codes_and_texts, concat_rows, row_numbers, rows_by, same_text, starts_with, text_column
 from tracekit.render.jsontext import Member, Words
 from tracekit.render.rowtext import Ints
@@ -31,6 +31,7 @@ _COPY_COLUMNS = (
     "thread_id", "run_index", "step_index", "start_ns", "end_ns", "duration_ns", "size_bytes", "correlation_id",
     "first", "is_weight",
 )  # fmt: skip
+_ASIDE = (SpanKind.EMPTY_CACHE, SpanKind.SYNCHRONIZE, SpanKind.TRACEKIT, SpanKind.GARBAGE)
 _COMPONENT_KINDS = (SpanKind.FORWARD, SpanKind.ONLOAD, SpanKind.OFFLOAD)
 
 
@@ -93,8 +94,9 @@ def component_slices(timeline: Timeline) -> Slices:
     spans = timeline.spans
     of_runs = ((spans["kind"] != SpanKind.RUN) & (spans["phase"] != Phase.SETUP)).to_numpy()
     inside = np.isin(_column(spans, "parent_id"), _column(spans, "span_id")[of_runs])
-    # Anything else that the run calls ends the stretch, but its own waiting and tracekit's work do not.
-    aside = spans["kind"].isin([SpanKind.EMPTY_CACHE, SpanKind.SYNCHRONIZE, SpanKind.TRACEKIT]).to_numpy()
+    # Anything else that the run calls ends the stretch, but what it does not ask for, its own waiting and tracekit's
+    # work do not.
+    aside = spans["kind"].isin(_ASIDE).to_numpy()
     kept = np.flatnonzero(of_runs & ~inside & ~aside)
     outermost = rows_by(spans, kept, ("thread_id", "start_ns", "span_id"), _SPAN_COLUMNS)
     named = (outermost["kind"].isin(_COMPONENT_KINDS) & (outermost["component"] != "")).to_numpy()
@@ -228,7 +230,7 @@ def _span_name(kind: str, name: str, fqn: str, around: str) -> str:
         return f"{path}: {name}" if path else name
     if kind in (SpanKind.ONLOAD, SpanKind.OFFLOAD):
         return f"{kind} {path}".rstrip()
-    return f"{kind}: {name}" if kind in (SpanKind.SETUP, SpanKind.TRACEKIT) else name
+    return f"{kind}: {name}" if kind in KINDS_IN_NAMES else name
 
 
 def _path_from(around: str, fqn: str) -> str:

@@ -24,7 +24,7 @@ from tracekit.model import (
     Phase,
     SpanKind,
 )
-from tracekit.model.kinetojson import DEVICE_OPS_BY_CATEGORY, PROFILER_STEP, RUNTIME_CATEGORIES, to_ns
+from tracekit.model.kinetojson import DEVICE_OPS_BY_CATEGORY, KINDS_IN_NAMES, PROFILER_STEP, RUNTIME_CATEGORIES, to_ns
 from tracekit.runfolder.tracestream import TraceArgs, TraceEvent
 from tracekit.runfolder.writer import RunWriter
 
@@ -244,7 +244,7 @@ def _span_name(kind: SpanKind, event: TraceEvent) -> str:
     """The span's own name: render/hostslices.py makes a slice's name of it and the path."""
     if kind is SpanKind.FORWARD:
         return _text(event.args.class_) or event.name
-    return event.name.removeprefix(f"{kind}: ") if kind in (SpanKind.SETUP, SpanKind.TRACEKIT) else event.name
+    return event.name.removeprefix(f"{kind}: ") if kind in KINDS_IN_NAMES else event.name
 
 
 def _int(value: Any, low: int, high: int, default: int = NONE) -> int:

@@ -13,6 +13,9 @@
 /* tracekit.model.NONE: no value in an integer column. */
 #define NONE (-1)
 
+/* tracekit.capture.garbage.MIN_NS: a shorter collection is no span. */
+#define MIN_COLLECTION_NS 1000000
+
 /* Strings in rows are ids that the sink gave out ("interned"). */
 typedef int32_t Interned;
 
@@ -71,6 +74,8 @@ typedef struct {
     PyObject *sample_memory; /* called at the end of each onload and offload, or None */
     PyObject *local;         /* a threading.local whose attribute `thread` makes a thread's Thread */
     PyObject *threads;       /* every Thread seen, which keeps the pointers in each thread's cache valid */
+    PyObject *collections;   /* what the garbage collector took long for: see tracekit.capture.hooks */
+    int64_t collecting_ns;   /* when the collection that is under way began, or 0; there is one at a time */
 } Core;
 
 /* Strings and targets that were looked up last, found again by identity: each is held, so that none can be another. */
@@ -152,6 +157,7 @@ Py_ssize_t open_span(Core *, Thread *, Interned fqn, bool is_forward);
 int close_span(Core *, Thread *, Py_ssize_t depth, Interned kind, Interned name, Interned note, int64_t end_ns);
 Py_ssize_t open_move(Core *, Thread *, Interned fqn, Move);
 int close_move(Core *, Thread *, Py_ssize_t depth, Interned kind, Interned name);
+int note_collection(Core *, PyObject *generation, int64_t start_ns, int64_t end_ns);
 
 /* state.c */
 extern PyType_Spec Thread_Spec, Core_Spec;

@@ -172,3 +172,21 @@ close_move(Core *core, Thread *thread, Py_ssize_t depth, Interned kind, Interned
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
 }
+
+/* Appends (generation, start, end, parent, run, thread) to the list of collections. The collector may have begun in the
+ * midst of anything, the recorder's own work included, so that no row is written here. */
+int
+note_collection(Core *core, PyObject *generation, int64_t start_ns, int64_t end_ns)
+{
+    Thread *thread = current_thread(core);
+    if (thread == NULL)
+        PyErr_Clear(); /* its state is being made */
+    int64_t parent_id = thread != NULL && thread->depth ? thread->frames[thread->depth - 1].span_id : NONE;
+    int run_index = thread == NULL ? NONE : thread->run_index;
+    long long thread_id = thread == NULL ? (long long)PyThread_get_thread_native_id() : thread->thread_id;
+    PyObject *note = Py_BuildValue("(OLLLiL)", generation, (long long)start_ns, (long long)end_ns,
+                                   (long long)parent_id, run_index, thread_id);
+    int failed = note == NULL ? -1 : PyList_Append(core->collections, note);
+    Py_XDECREF(note);
+    return failed;
+}

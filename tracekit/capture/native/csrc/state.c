@@ -135,6 +135,7 @@ core_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
     self->threads = PyList_New(0);
     self->component = PyUnicode_FromString("");
     self->sample_memory = Py_NewRef(Py_None);
+    self->collections = PyList_New(0);
     self->forward = forward;
     self->empty = empty;
     if (self->known == NULL) {
@@ -142,7 +143,8 @@ core_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
         return PyErr_NoMemory();
     }
     memset(self->known, 0, KNOWN_MODULES * sizeof(KnownModule));
-    if (self->threads == NULL || self->component == NULL || rows_from(&self->spans, spans, span_format) < 0) {
+    if (self->threads == NULL || self->component == NULL || self->collections == NULL ||
+        rows_from(&self->spans, spans, span_format) < 0) {
         Py_DECREF(self);
         return NULL;
     }
@@ -159,6 +161,7 @@ core_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->spans.full);
     Py_VISIT(self->component);
     Py_VISIT(self->sample_memory);
+    Py_VISIT(self->collections);
     return 0;
 }
 
@@ -172,6 +175,7 @@ core_clear(PyObject *op)
     Py_CLEAR(self->spans.pending);
     Py_CLEAR(self->component);
     Py_CLEAR(self->sample_memory);
+    Py_CLEAR(self->collections);
     return 0;
 }
 
@@ -257,6 +261,35 @@ core_events_so_far(PyObject *op, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
+core_next_span(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    return PyLong_FromLongLong(((Core *)op)->next_span++);
+}
+
+/* One of gc.callbacks: called (phase, info) before and after each collection, the many short ones included. */
+static PyObject *
+core_collecting(PyObject *op, PyObject *const *args, Py_ssize_t count)
+{
+    Core *self = (Core *)op;
+    int64_t end_ns = now_ns(), start_ns = self->collecting_ns;
+    if (count != 2 || !PyUnicode_Check(args[0]) || !PyDict_Check(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "one of gc.callbacks is given a phase and a dict");
+        return NULL;
+    }
+    if (PyUnicode_CompareWithASCIIString(args[0], "start") == 0) {
+        self->collecting_ns = now_ns();
+        Py_RETURN_NONE;
+    }
+    self->collecting_ns = 0;
+    if (start_ns != 0 && end_ns - start_ns >= MIN_COLLECTION_NS) {
+        PyObject *generation = PyDict_GetItemString(args[1], "generation"); /* borrowed */
+        if (note_collection(self, generation == NULL ? Py_None : generation, start_ns, end_ns) < 0)
+            return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 core_forget_modules(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     ((Core *)op)->generation++;
@@ -276,6 +309,8 @@ static PyMethodDef core_methods[] = {
     {"close_move", core_close_move, METH_VARARGS, "Close it (its place, kind, name)."},
     {"next_copy", core_next_copy, METH_NOARGS, "A new copy's id."},
     {"events_so_far", core_events_so_far, METH_NOARGS, "How many spans and copies there have been."},
+    {"next_span", core_next_span, METH_NOARGS, "A new span's id."},
+    {"collecting", (PyCFunction)(void (*)(void))core_collecting, METH_FASTCALL, "To be one of gc.callbacks."},
     {"forget_modules", core_forget_modules, METH_NOARGS, "The entries have changed: look modules up anew."},
     {"forward", forward_hook, METH_VARARGS, "Stand in for nn.Module.__call__ (original, entries)."},
     {"timed", timed_hook, METH_VARARGS, "A span around each call (original, kind, name, note)."},
@@ -289,6 +324,7 @@ static PyMethodDef core_methods[] = {
 static PyMemberDef core_members[] = {
     {"component", T_OBJECT, offsetof(Core, component), 0, "What the live display calls the current phase."},
     {"sample_memory", T_OBJECT, offsetof(Core, sample_memory), 0, "Called at each onload's and offload's end."},
+    {"collections", T_OBJECT, offsetof(Core, collections), READONLY, "Long collections that are no rows yet."},
     {"h2d_bytes", T_LONGLONG, offsetof(Core, h2d_bytes), 0, "Bytes copied to the device so far."},
     {NULL},
 };
