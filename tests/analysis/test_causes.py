@@ -52,7 +52,7 @@ def assert_closes(summary: Summary) -> None:
             assert min(parts.values()) >= 0
 
 
-TIMES = st.lists(st.tuples(st.integers(0, 400), st.integers(1, 80)), max_size=6)
+TIMES = st.lists(st.tuples(st.integers(0, 400), st.integers(1, 80)), max_size=7)
 CALLS = ("cudaMalloc", "cudaFree", "cudaStreamSynchronize", "cuLibraryLoadData", "cudaLaunchKernel")
 
 
@@ -63,7 +63,7 @@ def random_tables(
     spans: Sequence[tuple[int, int]],
 ) -> dict[str, list[Row]]:
     own = {"thread_id": 1, "run_index": 0}
-    kinds = ("tracekit", "onload", "offload", "forward", "empty_cache", "synchronize")
+    kinds = ("tracekit", "onload", "offload", "forward", "empty_cache", "synchronize", "garbage collection")
     memories = ("mmap", "anonymous", "pinned", "unknown")
     rows: list[Row] = [
         own | {"span_id": 0, "parent_id": NONE, "kind": "run", "start_ns": 0, "end_ns": 500},
@@ -73,7 +73,7 @@ def random_tables(
             for i, end in enumerate((150, 290, 430))
         ),
         *(
-            own | {"span_id": 10 + i, "parent_id": 0, "kind": kinds[i % 6], "start_ns": s, "end_ns": s + n}
+            own | {"span_id": 10 + i, "parent_id": 0, "kind": kinds[i % 7], "start_ns": s, "end_ns": s + n}
             for i, (s, n) in enumerate(spans)
         ),
     ]
@@ -255,6 +255,9 @@ def call(name: str, start: int, end: int, **more: Any) -> Row:
     return {"name": name, "start_ns": start * MS, "end_ns": end * MS} | more
 
 
+COLLECTION = {"kind": "garbage collection", "name": "generation 2", "start_ns": 2 * MS, "end_ns": 6 * MS}
+
+
 @pytest.mark.parametrize(
     ("spans", "calls", "expected"),
     [
@@ -269,6 +272,12 @@ def call(name: str, start: int, end: int, **more: Any) -> Row:
         ([span("synchronize", 0, 5)], [], {Cause.WAITING: 4, LEFT: 5}),
         ([span("forward", 0, 9)], [call("cuLibraryLoadData", 2, 5)], {Cause.FIRST_USE: 3, Cause.MODEL: 5, LEFT: 1}),
         ([span("tracekit", 2, 5), span("onload", 1, 9)], [], {Cause.TRACEKIT: 3, Cause.HOOKS: 5, LEFT: 1}),
+        ([COLLECTION, span("onload", 1, 4), span("forward", 1, 9)], [],
+         {Cause.GARBAGE: 4, Cause.HOOKS: 1, Cause.MODEL: 3, LEFT: 1}),
+        ([COLLECTION], [call("cudaMalloc", 2, 3)], {Cause.GARBAGE: 3, Cause.ALLOCATION: 1, LEFT: 5}),
+        ([COLLECTION, span("tracekit", 1, 7)], [], {Cause.TRACEKIT: 6, LEFT: 3}),
+        # One on another thread has the interpreter's lock.
+        ([COLLECTION | {"thread_id": 2, "parent_id": NONE}], [], {Cause.GARBAGE: 4, LEFT: 5}),
         # Another thread's calls keep nobody waiting.
         ([], [call("cudaMalloc", 1, 3) | {"thread_id": 2}], {LEFT: 9}),
     ],
@@ -307,6 +316,11 @@ def test_model_code_that_step_1_has_beyond_later_steps_is_first_use() -> None:
     assert causes(summary, 0)[Cause.FIRST_USE] == 6 * MS
     assert causes(summary, 1)[Cause.MODEL] == 2 * MS
     assert_closes(summary)
+
+
+def test_what_step_1_collected_is_no_first_use() -> None:
+    parts = one_step([span("forward", 1, 9), COLLECTION])
+    assert (parts[Cause.GARBAGE], parts.get(Cause.FIRST_USE, 0), parts[Cause.MODEL]) == (4, 0, 4)
 
 
 def test_the_probes_of_host_memory_are_tracekits() -> None:

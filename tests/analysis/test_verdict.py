@@ -6,7 +6,7 @@ from builders import build_run
 
 from tracekit.analysis import build_timeline, summarize
 from tracekit.analysis.verdict import verdict
-from tracekit.model import ColdWarm, ModuleRow, PhaseRow, StepRow, Summary
+from tracekit.model import Cause, CauseRow, ColdWarm, Evidence, ModuleRow, PhaseRow, StepRow, Summary
 from tracekit.units import GIB
 
 MS = 1_000_000
@@ -176,3 +176,18 @@ def test_a_built_run_says_what_was_built():
         "Step 1 took 15.6 ms, 4.5 times the median of 3 warm steps (3.51 ms). It spent 12.0 ms more on "
         "disk reads (18.2 MB of 24.3 MB came from disk). Set-up took 1.20 s."
     ) in built.verdict
+
+
+def cause(step_index: int, which: Cause, ms: int) -> CauseRow:
+    return CauseRow(
+        run_index=0, step_index=step_index, cause=which, duration_ns=ms * MS, evidence=Evidence.MEASURED, reason=""
+    )
+
+
+def test_garbage_collection_is_named_where_it_is_large():
+    rows = [cause(0, Cause.GARBAGE, 200), *(cause(index, Cause.UNATTRIBUTED, 100) for index in range(3))]
+    said = verdict(summary(*COPYING, causes=rows))
+    assert said.endswith("It spent 200 ms more on Python's garbage collector.")
+    assert "collector took" not in said
+    said = verdict(summary(*COPYING, causes=[*rows, cause(2, Cause.GARBAGE, 20)]))
+    assert "Python's garbage collector took 10% of it. Step 1 took" in said

@@ -32,6 +32,8 @@ class Activity:
     h2d: Coverage
     copies: Coverage
     kernels: Coverage
+    collections: Coverage
+    """Python's garbage collector, which no hook and no module is to blame for."""
     busy: Coverage
     """Copies or kernels."""
     busy_or_own: Coverage
@@ -45,8 +47,8 @@ class Activity:
         copies = Coverage.of(start, end)
         kernels = _coverage(timeline.run.device_ops, "op", "kernel")
         busy = copies | kernels
-        own = _coverage(timeline.spans, "kind", SpanKind.TRACEKIT)
-        return cls(Coverage.of(start[is_h2d], end[is_h2d]), copies, kernels, busy, busy | own)
+        own, collections = (_coverage(timeline.spans, "kind", kind) for kind in (SpanKind.TRACEKIT, SpanKind.GARBAGE))
+        return cls(Coverage.of(start[is_h2d], end[is_h2d]), copies, kernels, collections, busy, busy | own)
 
     def splits(self, starts: Times, ends: Times) -> list[Split]:
         """How each window ``[start, end)`` divides."""

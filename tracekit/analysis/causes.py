@@ -6,7 +6,7 @@ Each moment has one cause, the first of these that holds:
 2. a copy is under way: disk reads, page mapping, pageable staging and link, in the proportions of that copy
    (`tracekit.analysis.copycosts`); of several at once, the one that began first;
 3. what the run's main thread is in (`tracekit.analysis.hosttime`): tracekit's own work, allocation, first use, waiting,
-   offload hooks, model code;
+   garbage collection, offload hooks, model code;
 4. unattributed.
 
 Model code that the process's first step has beyond the median of its run's later steps is first use, too: the modules

@@ -19,6 +19,7 @@ _NAMES = {
     Cause.STAGING: "staging of pageable memory",
     Cause.LINK: "the link",
     Cause.FIRST_USE: "first use of kernels and libraries",
+    Cause.GARBAGE: "Python's garbage collector",
     Cause.HOOKS: "Python of the offload hooks",
     Cause.MODEL: "model code",
     Cause.TRACEKIT: "tracekit's own work",

@@ -53,6 +53,8 @@ def host_time(run: RunData) -> list[tuple[Cause, Coverage]]:
         (Cause.ALLOCATION, calls(_ALLOCATION) | spans(SpanKind.EMPTY_CACHE)),
         (Cause.FIRST_USE, loading),
         (Cause.WAITING, calls(_WAITING) | spans(SpanKind.SYNCHRONIZE)),
+        # On whichever thread: it holds the interpreter's lock, so that the main thread's Python waits for it.
+        (Cause.GARBAGE, Coverage.of_rows(run.spans, (run.spans["kind"] == SpanKind.GARBAGE).to_numpy())),
         (Cause.HOOKS, spans(SpanKind.ONLOAD, SpanKind.OFFLOAD)),
         (Cause.MODEL, spans(SpanKind.FORWARD, SpanKind.SCHEDULER)),
     ]

@@ -67,6 +67,9 @@ def verdict(summary: Summary) -> str:
         sentences += filter(None, [_beyond_the_link(summary)])
         if shares.own > SLIGHT:
             sentences.append(f"tracekit's own work took {format_share(shares.own)} of it.")
+        collecting = _collecting(summary, warm or summary.steps)
+        if collecting > SLIGHT:
+            sentences.append(f"Python's garbage collector took {format_share(collecting)} of it.")
         sentences += cold_story(summary)
     if summary.emulated:
         sentences.append("The device is emulated: its times are this machine's memory and disk, not a GPU's.")
@@ -102,6 +105,12 @@ def _where_time_goes(summary: Summary, shares: Shares, step: str) -> str:
         f"For {format_share(shares.rest)} of {step} neither a copy nor a kernel runs (Python, allocation, waiting); "
         f"{copying} takes {format_share(shares.exposed)}{_spread(shares)}, and {computing}."
     )
+
+
+def _collecting(summary: Summary, steps: Sequence[StepRow]) -> float:
+    """Which share of these steps Python's garbage collector took."""
+    found = (step_causes(summary, step).get(Cause.GARBAGE) for step in steps)
+    return sum(row.duration_ns for row in found if row is not None) / sum(step.wall_ns for step in steps)
 
 
 def _beyond_the_link(summary: Summary) -> str:

@@ -15,6 +15,7 @@ class Cause(StrEnum):
     ALLOCATION = "allocation"  # device memory and page-locked memory got and given back, the cache cleared
     COMPUTE = "compute"  # at least one kernel ran
     FIRST_USE = "first use"  # kernels and libraries loaded, plans made
+    GARBAGE = "garbage collection"  # Python's cyclic garbage collector ran, for 1 ms at least
     HOOKS = "offload hooks"  # Python of the offload hooks around the copies
     MODEL = "model code"  # Python and launches of forwards and the scheduler while the device was idle
     WAITING = "waiting"  # the host waited for the device, which ran neither copy nor kernel

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from builders import KERNEL_NS, MS, US, build_run, make_frame, make_manifest
 from hypothesis import given, settings
@@ -15,8 +16,9 @@ from tracekit.analysis.prediction.predictor import Predictor
 from tracekit.analysis.prediction.rates import UnknownCost
 from tracekit.analysis.prediction.tape import Op
 from tracekit.errors import UsageError
-from tracekit.model import CALIBRATION, MachineInfo, Measure, RunData, Timeline
+from tracekit.model import CALIBRATION, SPANS, TABLES, MachineInfo, Measure, RunData, SpanKind, Timeline
 from tracekit.model.plan import Configuration
+from tracekit.model.text import concat_rows
 
 PINNED_BYTES_PER_US = 50_000
 FRESH_BYTES_PER_US = 1_000
@@ -69,6 +71,42 @@ def test_the_runs_own_configuration_comes_out_as_it_was_measured(predictor: Pred
     assert predicted.warm_step_ns.value == pytest.approx(wall_ns(timeline, 1), rel=0.02)
     assert predicted.first_step_ns.value == pytest.approx(wall_ns(timeline, 0), rel=0.02)
     assert predicted.setup_ns.value == 1_200 * MS
+
+
+def paused(run: RunData, step: int, took_ns: int) -> RunData:
+    """The run with a garbage collection at the end of an onload in a step: all that comes after is as much later."""
+    onloads = build_timeline(run).spans.query("kind == 'onload' and step_index == @step")
+    onload = onloads.iloc[3]
+    at = int(onload["end_ns"]) - 1
+    frames = {}
+    for name in TABLES:
+        frame = getattr(run, name).copy()
+        for column in {"start_ns", "end_ns", "t_ns"} & set(frame.columns):
+            frame[column] += np.where(frame[column] > at, took_ns, 0)
+        frames[name] = frame
+    spans = frames["spans"]
+    row = {"span_id": int(spans["span_id"].max()) + 1, "parent_id": onload["span_id"], "kind": str(SpanKind.GARBAGE)}
+    row |= {"run_index": 0, "thread_id": onload["thread_id"], "start_ns": at, "end_ns": at + took_ns}
+    frames["spans"] = concat_rows([spans, make_frame(SPANS, [row])])
+    return replace(run, **frames)
+
+
+@pytest.mark.parametrize("mode", ["sequential", "resident", "model"])
+def test_a_garbage_collection_is_a_pause_of_its_step_in_any_mode_and_no_cost_of_a_hook(mode: str) -> None:
+    run = calibrated(build_run(steps=4, blocks=6, weight_bytes=8 << 20), slower=SLOWER)
+    own = Configuration(mode=mode)
+    took = 300 * MS
+    plain, first, later = (
+        Predictor(build_timeline(each)).predict(own) for each in (run, paused(run, 0, took), paused(run, 2, took))
+    )
+    # Kernels that were still running hide the pause's first microseconds.
+    assert first.first_step_ns.value - plain.first_step_ns.value == pytest.approx(took, rel=0.001)
+    assert first.warm_step_ns == plain.warm_step_ns
+    assert later.warm_step_ns.value - plain.warm_step_ns.value == pytest.approx(took / 3, rel=0.001)
+    assert later.first_step_ns.value == pytest.approx(plain.first_step_ns.value, rel=0.001)
+    # Unscaled: the interval is no wider by it.
+    spread = plain.warm_step_ns.high - plain.warm_step_ns.low
+    assert later.warm_step_ns.high - later.warm_step_ns.low == pytest.approx(spread, abs=0.001 * took)
 
 
 def test_a_resident_step_is_what_is_left_without_copies(predictor: Predictor, timeline: Timeline) -> None:

@@ -62,9 +62,11 @@ class _Beside:
     """When something else than a hook's own work went on inside it."""
 
     away: Coverage
-    """Copies, clearing of the cache, tracekit's own work, and waiting: what the hooks wait for is the schedule's."""
-    kernels: Coverage
-    clearing_or_kernels: Coverage
+    """Copies, clearing of the cache, tracekit's own work, garbage collections, and waiting: what the hooks wait for is
+    the schedule's."""
+    others: Coverage
+    """Kernels and garbage collections."""
+    clearing_or_others: Coverage
     probe_span_id: Times
     probe_ns: Times
     """tracekit's own probes of host memory: the spans that they were in, and what they took, beside its copies."""
@@ -77,13 +79,14 @@ class _Beside:
             _spans(timeline, kind) for kind in (SpanKind.EMPTY_CACHE, SpanKind.TRACEKIT, SpanKind.SYNCHRONIZE)
         )
         waiting |= called(timeline.run.runtime_calls, "Synchronize")
+        others = activity.kernels | activity.collections
         samples = timeline.run.host_samples
         probed = positions(copies["copy_id"].to_numpy(), samples["copy_id"].to_numpy())
         known = (probed != NONE) & (samples["probe_ns"] > 0).to_numpy()
         return cls(
-            copying | clearing | own | waiting,
-            activity.kernels,
-            clearing | activity.kernels,
+            copying | clearing | own | waiting | activity.collections,
+            others,
+            clearing | others,
             copies["span_id"].to_numpy()[probed[known]],
             samples["probe_ns"].to_numpy()[known],
         )
@@ -115,7 +118,7 @@ class _Pieces:
         start, end = rows["start_ns"].to_numpy(), rows["end_ns"].to_numpy()
         away = beside.away.within(start, end) + beside.probing_ns(rows["span_id"].to_numpy())
         # Giving memory back waits for the kernels that may use it: that wait is the schedule's, not the call's.
-        cleared = beside.clearing_or_kernels.within(start, end) - beside.kernels.within(start, end)
+        cleared = beside.clearing_or_others.within(start, end) - beside.others.within(start, end)
         module, names = codes_and_texts(rows["fqn"])
         is_warm = (rows["step_index"] > 0).to_numpy()
         return cls(module, names, is_warm, np.maximum(end - start - away, 0), np.maximum(cleared, 0))

@@ -92,7 +92,7 @@ class Offloader:
             if event.op is Op.WORK:
                 host = event.host_ns if clears_cache else event.host_ns - event.allocation_ns
                 once = min(event.once_ns, host)
-                machine.work(once + (host - once) * factor, event.device_ns)
+                machine.work(once + (host - once) * factor + event.pause_ns, event.device_ns)
             elif event.op is Op.ENTER:
                 self.enter(event.fqn)
             elif event.op is Op.LEAVE:

@@ -1,7 +1,7 @@
 """The order of work of a stretch of a run: modules' calls, and the host and device time between their bounds.
 
 What the offload mode of the profiled run added (onloads, offloads, copies and waits) is cut out of the host's time, so
-that another mode's can be put in its place.
+that another mode's can be put in its place. So are garbage collections, which are kept as pauses.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class Event:
 
     `allocation_ns` is the part of it in which the driver got device memory, `once_ns` what a first step has beyond warm
     ones (kernels and libraries loaded), which is no work of the same kind. `beside_bytes` is the most device memory
-    beside the weights until the next module's call begins or ends.
+    beside the weights until the next module's call begins or ends. `pause_ns` is what Python's garbage collector took,
+    beside `host_ns` and whatever was cut out: it takes as long in any mode.
     """
 
     op: Op
@@ -54,6 +55,7 @@ class Event:
     allocation_ns: float = 0.0
     once_ns: float = 0.0
     beside_bytes: int = 0
+    pause_ns: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,10 @@ class TapeReader:
             Coverage.of_rows(spans, on_main & says(spans["kind"], _HOOKS.__contains__))
             | Coverage.of(copies["start_ns"].to_numpy(), copies["end_ns"].to_numpy())
             | called(calls, "Synchronize")
+            | activity.collections
         )
+        self._own = Coverage.of_rows(spans, (spans["kind"] == SpanKind.TRACEKIT).to_numpy())
+        self._own_or_collecting = self._own | activity.collections
         self._away_or_allocating = self._away | called(calls, *ALLOCATING)
         self._transfers = copies.loc[~copies["is_weight"], ["start_ns", "end_ns"]].sort_values(
             "start_ns", kind="stable"
@@ -122,17 +127,19 @@ class TapeReader:
         away = self._away.within(left, right)
         host = np.maximum(right - left - away, 0)
         getting = self._away_or_allocating.within(left, right) - away
+        pause = self._own_or_collecting.within(left, right) - self._own.within(left, right)
         launched, before = self._kernels
         device = np.diff(before[np.searchsorted(launched, bounds)])
         activations = self._activations
         beside = np.zeros(len(left), np.int64) if activations is None else activations.between(bounds)
         events = []
-        rows = zip(host.tolist(), device.tolist(), getting.tolist(), beside.tolist(), strict=True)
-        for mark, (host_ns, device_ns, getting_ns, most) in zip([None, *marks], rows, strict=True):
+        rows = zip(host.tolist(), device.tolist(), getting.tolist(), beside.tolist(), pause.tolist(), strict=True)
+        for mark, (host_ns, device_ns, getting_ns, most, pause_ns) in zip([None, *marks], rows, strict=True):
             if mark is not None:
                 events.append(replace(mark[2], beside_bytes=most))
             # Kept even when it is empty, so that every step of one order of work has the same tape.
-            events.append(Event(Op.WORK, "", float(host_ns), float(device_ns), float(getting_ns), beside_bytes=most))
+            times = float(host_ns), float(device_ns), float(getting_ns)
+            events.append(Event(Op.WORK, "", *times, beside_bytes=most, pause_ns=float(pause_ns)))
         return Tape(tuple(events))
 
     @cached_property
@@ -182,7 +189,7 @@ class TapeReader:
 
     def _copies(self, start_ns: int, end_ns: int) -> list[tuple[int, int, Event]]:
         starts, ends = _beginning(self._transfers, start_ns, end_ns).to_numpy().T
-        waited = self._activity.kernels.within(starts, ends)
+        waited = (self._activity.kernels | self._activity.collections).within(starts, ends)
         return [
             (int(begin), 0, Event(Op.TRANSFER, "", float(max(took, 0))))
             for begin, took in zip(starts, ends - starts - waited, strict=True)
@@ -202,20 +209,26 @@ def called(runtime_calls: pd.DataFrame, *words: str) -> Coverage:
 
 
 def weight_copy_times(copies: pd.DataFrame, activity: Activity) -> tuple[Times, Times]:
-    """Of each copy, what its call took without waiting for kernels before it, and what the transfer itself took."""
+    """Of each copy, what its call took without waiting for kernels before it, and what the transfer itself took.
+
+    A garbage collection inside the call is no part of it.
+    """
     start, end = copies["start_ns"].to_numpy(), copies["end_ns"].to_numpy()
-    call = np.maximum(end - start - activity.kernels.within(start, end), 0)
+    call = np.maximum(end - start - (activity.kernels | activity.collections).within(start, end), 0)
     device_start, device_end = copy_times(copies)
     known = (copies["device_start_ns"] != NONE).to_numpy()
     return call, np.where(known, copies["duration_ns"].to_numpy(), np.minimum(call, device_end - device_start))
 
 
 def _mean(tapes: list[Tape]) -> Tape:
-    each = [[(event.host_ns, event.device_ns, event.allocation_ns) for event in tape.events] for tape in tapes]
+    each = [
+        [(event.host_ns, event.device_ns, event.allocation_ns, event.pause_ns) for event in tape.events]
+        for tape in tapes
+    ]
     most = np.array([[event.beside_bytes for event in tape.events] for tape in tapes]).max(axis=0)
     events = tuple(
-        Event(event.op, event.fqn, host, device, allocation, beside_bytes=beside)
-        for event, (host, device, allocation), beside in zip(
+        Event(event.op, event.fqn, host, device, allocation, beside_bytes=beside, pause_ns=pause)
+        for event, (host, device, allocation, pause), beside in zip(
             tapes[0].events, np.array(each).mean(axis=0).tolist(), most.tolist(), strict=True
         )
     )
