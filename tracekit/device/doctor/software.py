@@ -13,7 +13,7 @@ TESTED = {
     "torch": ("2.11", "2.13"),
     "diffusers": ("0.42", "0.42"),
     "accelerate": ("1.15", "1.15"),
-    "transformers": ("5.17", "5.23"),
+    "transformers": ("5.17", "5.24"),
 }
 """The oldest and the newest release (without its last number) that the test suite was run against."""
 
