@@ -18,6 +18,7 @@ COLOURS = {
     Cause.ALLOCATION: "#7d5ba6",
     Cause.COMPUTE: "#3a8f5c",
     Cause.FIRST_USE: "#9ac26b",
+    Cause.GARBAGE: "#8c5a3c",
     Cause.HOOKS: "#8d8d8d",
     Cause.MODEL: "#b5b5b5",
     Cause.WAITING: "#5fb3b3",

@@ -8,6 +8,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -16,6 +17,7 @@ import torch
 from accelerate.hooks import AlignDevicesHook
 from perfetto.lint import lint
 
+from tracekit import capture
 from tracekit.analysis import build_timeline, summarize
 from tracekit.capture.garbage import MIN_NS
 from tracekit.model import NONE, Cause, RunData, SpanKind
@@ -27,6 +29,11 @@ from .conftest import DEVICE, call, make
 
 OBJECTS = 300_000
 STEP = 1
+
+
+def test_both_recorders_leave_out_the_same_short_collections() -> None:
+    header = (Path(capture.__file__).parent / "native" / "csrc" / "hotpath.h").read_text()
+    assert f"#define MIN_COLLECTION_NS {MIN_NS}\n" in header
 
 
 class BoomError(Exception):

@@ -17,6 +17,7 @@ from experiments import make_experiment
 
 from tracekit.cli.profile import command as profile
 from tracekit.experiment.runner import save
+from tracekit.model.causes import Cause
 from tracekit.model.experiment import Experiment
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +71,12 @@ def test_the_posts_numbers(reproduction: Reproduction) -> None:
     assert post.expected_total_10_s(post.STREAMED) == 146
     assert post.expected_total_10_s(post.RESIDENT) == 139
     assert post.implied_warm_rate(post.STREAMED) == pytest.approx(post.implied_warm_rate(post.RESIDENT), rel=0.03)
+
+
+def test_every_cause_has_a_colour_of_its_own(reproduction: Reproduction) -> None:
+    colours = reproduction.bars.COLOURS
+    assert list(colours) == list(Cause)
+    assert len(set(colours.values())) == len(colours)
 
 
 def test_every_arms_options_are_those_of_profile(reproduction: Reproduction) -> None:
