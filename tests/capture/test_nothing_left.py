@@ -17,6 +17,7 @@ from tracekit.offload.options import OffloadOptions
 
 from .conftest import DEVICE, call, make
 
+pytestmark = pytest.mark.usefixtures("emulated")
 MODES = ("resident", "model", "sequential", "group")
 
 
