@@ -30,8 +30,8 @@ def test_the_factor_is_read_between_sizes_and_stays_beyond_them() -> None:
     assert slowdown.usual([1 << 40]) == pytest.approx((1.8, 2.0, 2.2))
 
 
-def test_modules_count_alike() -> None:
-    assert Slowdown(ROWS).usual([0, 0, 0, 16 * MB])[1] == pytest.approx(1.25)
+def test_a_module_is_slower_for_what_its_neighbours_stage() -> None:
+    assert Slowdown(ROWS).usual([0, 0, 0, 16 * MB])[1] == Slowdown(ROWS).usual([4 * MB])[1] == 1.5
 
 
 def test_a_copy_never_makes_work_faster() -> None:

@@ -1,12 +1,15 @@
 """How much longer the host's work takes where it follows copies that the host itself makes.
 
 The driver stages a copy from pageable memory with the CPU, whose caches hold nothing of the program after it. The
-calibration times one piece of Python after copies of several sizes; a mode's host work is taken to slow down as that.
+calibration times one piece of host work after copies of several sizes; a mode's host work is taken to slow down as that
+does after what is staged at a module on average. On average, since the caches are the neighbours', too: a norm with a
+few bytes of weights runs after what the layer before it staged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from statistics import fmean
 
 import numpy as np
 
@@ -14,7 +17,7 @@ from tracekit.analysis.prediction.rates import Level
 from tracekit.model import CeilingRow, Measure
 
 Factors = tuple[float, float, float]
-"""A mode's mean factor by the calibration's fastest, median and slowest samples."""
+"""A mode's factor by the calibration's fastest, median and slowest samples."""
 
 
 class Slowdown:
@@ -36,12 +39,12 @@ class Slowdown:
             )
         ]
 
-    def usual(self, staged_bytes: Iterable[float]) -> Factors:
-        """The mean over modules before whose work so many bytes were staged."""
-        staged = list(staged_bytes)
-        if not self.measured or not staged:
+    def usual(self, staged_bytes: Sequence[float]) -> Factors:
+        """Where so many bytes are staged at each module."""
+        if not self.measured or not staged_bytes:
             return 1.0, 1.0, 1.0
-        low, middle, high = (float(np.interp(staged, self._sizes, factors).mean()) for factors in self._factors)
+        mean = fmean(staged_bytes)
+        low, middle, high = (float(np.interp(mean, self._sizes, factors)) for factors in self._factors)
         return low, middle, high
 
 
