@@ -29,6 +29,7 @@ _MODES = {
 def test_the_device_really_holds_that_much_at_once(options: OffloadOptions, emulated: Any) -> None:
     pipeline = make("wan-tiny")
     need = needed_bytes(pipeline, options)
+    gc.collect()  # what earlier tests left behind, and what might go meanwhile
     held = emulated.memory().allocated_bytes
     emulated.reset_peak()
     apply_offload(pipeline, options, "emulated:0", SetupRecorder())
