@@ -74,6 +74,7 @@ def partial(gib: float, order: str, memory: str = "as-loaded") -> dict[str, obje
 
 
 STREAM = Configuration(mode="group", stream=True)
+TWO_BLOCKS = Configuration(mode="group", group_level="block_level", blocks_per_group=2, stream=True)
 ARMS = (
     Arm("sequential, again", Configuration(mode="sequential"), 4),
     Arm("sequential, anonymous", Configuration(mode="sequential", host_memory="anonymous"), 4),
@@ -89,8 +90,10 @@ ARMS = (
     Arm("sequential, once more", Configuration(mode="sequential"), 4),
     Arm("model, no cap", Configuration(mode="model"), 4, capped=False),
     Arm("resident, no cap, 28 steps", Configuration(mode="resident"), 28, capped=False),
-    Arm("group, leaf, stream, low_cpu_mem", Configuration(mode="group", stream=True, low_cpu_mem=True), 4, aside=True),
-    Arm("4 GiB resident, smallest, pinned, 10", steps=10, aside=True, **partial(4, "smallest", "pinned")),  # type: ignore[arg-type]
+    Arm("group, leaf, stream, low_cpu_mem", Configuration(mode="group", stream=True, low_cpu_mem=True), 4),
+    Arm("4 GiB resident, smallest, pinned, 10", steps=10, **partial(4, "smallest", "pinned")),  # type: ignore[arg-type]
+    Arm("group, two blocks, stream", TWO_BLOCKS, 10, aside=True),
+    Arm("6 GiB resident, largest, pinned", steps=4, aside=True, **partial(6, "largest", "pinned")),  # type: ignore[arg-type]
 )
 
 
