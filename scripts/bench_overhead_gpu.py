@@ -95,16 +95,11 @@ class Switch:
 class Periods:
     """The blocks' times in ns, a matrix [counted step, block] for each period: (hooks on, times)."""
 
+    switch: Switch
     order: random.Random
     done: list[tuple[bool, np.ndarray]]
-    switch: Switch | None = None
     _plan: list[bool] = field(default_factory=list)
     _times: list[list[int]] = field(default_factory=lambda: [[]])
-
-    def turn(self, on: bool) -> None:
-        """Have the hooks as told."""
-        assert self.switch is not None
-        self.switch.turn(on)
 
     def begin_call(self) -> int:
         """Plan a call; returns how many steps it must have."""
@@ -126,7 +121,7 @@ class Periods:
         if place == 0 and step:
             self.done.append((self._plan[period - 1], np.array(self._times[-PERIOD + 1 :])))
         if place == 0 and period < PERIODS:
-            self.turn(self._plan[period])
+            self.switch.turn(self._plan[period])
         self._times.append([])
         gc.collect(0)
         return kwargs
@@ -213,8 +208,8 @@ def measure(options: argparse.Namespace, device: DeviceChoice, name: str, offloa
     if device.kind == "cuda":
         # Somebody else's history, of one entry: tracekit then leaves its own out, which takes long to read after a run.
         torch.cuda.memory._record_memory_history(max_entries=1)
-    periods = Periods(random.Random(options.seed), earlier(options, output.name))
-    time_blocks(recording(options, offload, output, "none"), device, pipeline, call, periods, options)
+    done = earlier(options, output.name)
+    periods = time_blocks(recording(options, offload, output, "none"), device, pipeline, call, done, options)
     if device.kind == "cuda":
         torch.cuda.memory._record_memory_history(enabled=None)
     everything = partial(recording, options, offload, output, "auto", nvml=True)
@@ -336,12 +331,12 @@ def time_blocks(
     device: DeviceChoice,
     pipeline: Any,
     call: Callable[..., None],
-    periods: Periods,
+    done: list[tuple[bool, np.ndarray]],
     options: argparse.Namespace,
-) -> None:
-    """Call the pipeline until the interval is narrow enough, or the time is up."""
+) -> Periods:
+    """Call the pipeline until the interval is narrow enough, or the time is up; `done` are earlier periods."""
     with recorded(recording, device, pipeline) as session:
-        periods.switch = Switch(session)
+        periods = Periods(Switch(session), random.Random(options.seed), done)
         for block in transformer_blocks(pipeline):
             time_block(block, periods)
         deadline = time.monotonic() + options.seconds
@@ -351,9 +346,10 @@ def time_blocks(
         gc.disable()
         while time.monotonic() < deadline and periods.width() > options.width:
             call(periods.begin_call(), periods.step_ended)
-            periods.turn(True)
+            periods.switch.turn(True)
         gc.enable()
         gc.unfreeze()
+    return periods
 
 
 def transformer_blocks(pipeline: Any) -> list[nn.Module]:

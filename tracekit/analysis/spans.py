@@ -22,8 +22,8 @@ class SpanTree:
         self._start = spans["start_ns"].to_numpy()
         self._end = spans["end_ns"].to_numpy()
         self.parent = positions(spans["span_id"].to_numpy(), spans["parent_id"].to_numpy())
-        self._lift(np.flatnonzero((spans["kind"] == SpanKind.GARBAGE).to_numpy()))
         """Position of the parent's row; -1 where there is none."""
+        self._lift(np.flatnonzero((spans["kind"] == SpanKind.GARBAGE).to_numpy()))
         depth = _depths(self.parent)
         thread, self._threads = pd.factorize(spans["thread_id"].to_numpy())
         self._levels = int(depth.max(initial=-1)) + 1
