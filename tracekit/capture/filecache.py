@@ -33,8 +33,19 @@ def cache_files(paths: Iterable[Path]) -> None:
     Raises:
         OSError: a file cannot be read.
     """
-    buffer = bytearray(_BUFFER_BYTES)
     for path in paths:
-        with path.open("rb", buffering=0) as file:
-            while file.readinto(buffer):
-                pass
+        read_through(path, [(0, path.stat().st_size)])
+
+
+def read_through(path: Path, ranges: Iterable[tuple[int, int]]) -> None:
+    """Read `ranges` of a file: an offset and a number of bytes each.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    buffer = memoryview(bytearray(_BUFFER_BYTES))
+    with path.open("rb", buffering=0) as file:
+        for start, size_bytes in ranges:
+            end = start + size_bytes
+            for offset in range(start, end, _BUFFER_BYTES):
+                os.preadv(file.fileno(), [buffer[: min(_BUFFER_BYTES, end - offset)]], offset)

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from tracekit.capture import linux
+from tracekit.capture.filecache import read_through
 from tracekit.capture.hostmemory import HostMemoryMap
 from tracekit.capture.pageranges import MappedRange, merge, whole_pages
 from tracekit.capture.registry import module_weights
@@ -27,7 +28,6 @@ EVICTED_BELOW = 0.05
 """Share of the pages that may still be there: others' maps, or read-ahead of a neighbour, may hold a few."""
 PRESENT_FROM = 0.99
 _ROUNDS = 2  # the first passes over pages that are still on another core's list of new ones
-_BUFFER_BYTES = 8 << 20
 
 
 def mapped_weights(roots: Iterable[nn.Module]) -> list[MappedRange]:
@@ -96,13 +96,8 @@ def cache(ranges: Iterable[MappedRange]) -> None:
     Raises:
         OSError: a file cannot be read.
     """
-    buffer = memoryview(bytearray(_BUFFER_BYTES))
     for path, parts in _by_file(merge(ranges)):
-        with Path(path).open("rb", buffering=0) as file:
-            for part in parts:
-                end = part.offset + part.size_bytes
-                for offset in range(part.offset, end, _BUFFER_BYTES):
-                    os.preadv(file.fileno(), [buffer[: min(_BUFFER_BYTES, end - offset)]], offset)
+        read_through(Path(path), [(part.offset, part.size_bytes) for part in parts])
 
 
 def cache_unmapped(ranges: Sequence[MappedRange]) -> None:
