@@ -191,6 +191,18 @@ def test_a_file_without_its_number_is_as_good_as_none(tmp_path: Path) -> None:
     assert hostprobe._open(str(tmp_path / "absent"), hostprobe._READ) is None
 
 
+def test_a_kernel_that_leaves_the_count_of_blocks_at_0_is_not_believed(
+    recording: Recording, weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evict(mapped_weights([weights]))
+    weights(torch.ones(1, 1024))  # now this process has read from disk
+    with recording() as recorded:
+        assert recorded.session.seen.warnings == []
+    monkeypatch.setattr(hostprobe, "_BLOCK", 0)
+    (line,) = HostProbe(recorded.recorder, HostMemoryMap()).missing()
+    assert "bytes read from disk" in line
+
+
 def test_without_io_counters_every_copy_is_probed_in_full(
     recording: Recording, weights: Weights, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,13 +1,13 @@
 """Measure around a weight's copy what its host memory cost: residency before, disk reads and page faults during.
 
-Nothing here touches a page of the weight. Residency is of the weight's own pages (see `residency`); /proc/self/io
-counts what the process had read from disk, getrusage(2) its page faults, both for all its threads, since torch copies
-with several; /proc/pressure/io is the time that the machine stalled on I/O (PSI, "some").
+Nothing here touches a page of the weight. Residency is of the weight's own pages (see `residency`); getrusage(2)
+counts what the process read from disk and its page faults, for all its threads, since torch copies with several;
+/proc/pressure/io is the time that the machine stalled on I/O (PSI, "some").
 
 A weight's first copy is probed in full. After that its copies are only watched: the bytes that the process read from
-disk are counted after each, from the count before on, for 6 to 25 us, and every so often comes a full probe, of other
-weights in each step. A weight that was put out of memory shows in these bytes, and from then on every weight is probed
-in full once more.
+disk are counted after each, from the count before on, and every so often comes a full probe, of other weights in each
+step. A weight that was put out of memory shows in these bytes, and from then on every weight is probed in full once
+more.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ CHAINED_NS = 1_000_000_000
 
 _UNKNOWN = math.nan
 _READ = b"\nread_bytes: "  # in /proc/self/io (proc_pid_io(5))
+_BLOCK = 512  # ru_inblock is /proc/self/io's read_bytes in such blocks, and costs less than half (task_io_get_inblock)
 _STALLED = b"total="  # of the first line, "some", in /proc/pressure/io: microseconds
 _PROBED = frozenset({HostMemory.MMAP, HostMemory.ANONYMOUS})  # page-locked memory is never paged
 
@@ -61,7 +62,7 @@ class HostProbe:
         self._recorder = recorder
         self._memory = memory
         self._residency = Residency()
-        self._io = _open("/proc/self/io", _READ)
+        self._tells_reads = _tells_reads()
         self._pressure = _open("/proc/pressure/io", _STALLED)
         self._pack, self._extend = recorder.sink.raw(HOST_SAMPLES)
         self._watched: dict[int, int] = {}  # by address: copies until the next full probe
@@ -73,8 +74,11 @@ class HostProbe:
         """What this system does not tell, a line each."""
         if sys.platform != "linux":
             return [f"no host-memory evidence on {sys.platform}: what backs a weight and whether it paged is unknown"]
-        lacking = {"bytes read from disk (/proc/self/io)": self._io, "I/O stall (/proc/pressure/io)": self._pressure}
-        return [f"the system does not tell: {what}" for what, source in lacking.items() if source is None]
+        told = {
+            "bytes read from disk (/proc/self/io)": self._tells_reads,
+            "I/O stall (/proc/pressure/io)": self._pressure is not None,
+        }
+        return [f"the system does not tell: {what}" for what, it_does in told.items() if not it_does]
 
     def untold(self) -> list[str]:
         """Files whose residency the kernel did not tell, a line each."""
@@ -92,19 +96,20 @@ class HostProbe:
         read_bytes, counted_ns = self._counted
         left = self._watched.get(address, 0)
         # Watching needs the bytes read: without them every copy is probed.
-        if left and self._io is not None:
+        if left and self._tells_reads:
             self._watched[address] = left - 1
             if start - counted_ns > CHAINED_NS:
-                read_bytes = self._count(start)
+                read_bytes, _ = self._count(start)
             resident, faults, stall_us = _UNKNOWN, None, NONE
         else:
-            read_bytes = self._count(start)
             resident = _UNKNOWN
             if place.kind is HostMemory.MMAP:
+                self._count(start)
                 settled = start - self._last_growth > SETTLED_NS
                 resident = self._residency.share(address, source.nbytes, place.path, place.offset, settled=settled)
             self._watched[address] = next(self._waits)
-            faults, stall_us = _faults(), self._stall_us()
+            stall_us = self._stall_us()
+            read_bytes, faults = self._count(start)  # last: the questions before it fault, too
         took = self._recorder.clock() - start
         self._recorder.add_overhead("host probe", took)
         return Sample(resident, read_bytes, faults, stall_us, took)
@@ -112,11 +117,11 @@ class HostProbe:
     def after(self, copy_id: int, sample: Sample) -> None:
         """Write what changed across the copy."""
         start = self._recorder.clock()
-        read = _difference(self._count(start), sample.read_bytes)
+        read_bytes, faults = self._count(start)
+        read = _difference(read_bytes, sample.read_bytes)
         major = minor = stall_ns = NONE
         if sample.faults is not None:
-            now = _faults()
-            major, minor = now[0] - sample.faults[0], now[1] - sample.faults[1]
+            major, minor = faults[0] - sample.faults[0], faults[1] - sample.faults[1]
             stall_us = _difference(self._stall_us(), sample.io_stall_us)
             stall_ns = NONE if stall_us == NONE else stall_us * 1000
         elif read > 0:
@@ -128,20 +133,21 @@ class HostProbe:
     def close(self) -> None:
         """Give the open files back."""
         self._residency.close()
-        for descriptor in (self._io, self._pressure):
-            if descriptor is not None:
-                os.close(descriptor)
-        self._io = self._pressure = None
+        if self._pressure is not None:
+            os.close(self._pressure)
+            self._pressure = None
 
-    def _count(self, now_ns: int) -> int:
-        """The bytes that the process has read from disk until now."""
-        if self._io is None:
-            return NONE
-        read_bytes = _number(self._io, _READ)
+    def _count(self, now_ns: int) -> tuple[int, tuple[int, int]]:
+        """The bytes that the process has read from disk until now, and its page faults, major and minor."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        faults = usage.ru_majflt, usage.ru_minflt
+        if not self._tells_reads:
+            return NONE, faults
+        read_bytes = usage.ru_inblock * _BLOCK
         if read_bytes != self._counted[0]:
             self._last_growth = now_ns
         self._counted = read_bytes, now_ns
-        return read_bytes
+        return read_bytes, faults
 
     def _stall_us(self) -> int:
         if self._pressure is None:
@@ -149,9 +155,16 @@ class HostProbe:
         return _number(self._pressure, _STALLED)
 
 
-def _faults() -> tuple[int, int]:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_majflt, usage.ru_minflt
+def _tells_reads() -> bool:
+    """Whether getrusage(2) counts what comes from disk: a kernel without I/O accounting leaves its count at 0."""
+    descriptor = _open("/proc/self/io", _READ)
+    if descriptor is None:
+        return False
+    before = _number(descriptor, _READ)
+    counted = resource.getrusage(resource.RUSAGE_SELF).ru_inblock * _BLOCK
+    after = _number(descriptor, _READ)
+    os.close(descriptor)
+    return before <= counted <= after
 
 
 def _difference(now: int, then: int) -> int:
