@@ -36,6 +36,12 @@ class Hooks(Protocol):
     def collecting(self, phase: str, info: dict[str, Any], /) -> None:
         """Be one of `gc.callbacks`: note each long collection in `collections`."""
 
+    def usage(self) -> tuple[int, int, int]:
+        """Blocks of 512 bytes that the process has read from disk, its major and its minor faults (getrusage(2)).
+
+        Python's own `resource.getrusage` takes 10 us more on cold caches.
+        """
+
     def next_span(self) -> int:
         """A new span's id."""
 

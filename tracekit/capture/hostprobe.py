@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import math
 import os
-import resource
 import sys
+from collections.abc import Callable
 from itertools import cycle
 from typing import NamedTuple
 
@@ -38,6 +38,7 @@ CHAINED_NS = 1_000_000_000
 _UNKNOWN = math.nan
 _READ = b"\nread_bytes: "  # in /proc/self/io (proc_pid_io(5))
 _BLOCK = 512  # ru_inblock is /proc/self/io's read_bytes in such blocks, and costs less than half (task_io_get_inblock)
+_ROUNDED = 4096 * _BLOCK  # one for each of so many threads, those that have ended among them
 _STALLED = b"total="  # of the first line, "some", in /proc/pressure/io: microseconds
 _PROBED = frozenset({HostMemory.MMAP, HostMemory.ANONYMOUS})  # page-locked memory is never paged
 
@@ -62,7 +63,8 @@ class HostProbe:
         self._recorder = recorder
         self._memory = memory
         self._residency = Residency()
-        self._tells_reads = _tells_reads()
+        self._usage = recorder.hooks.usage
+        self._tells_reads = _tells_reads(self._usage)
         self._pressure = _open("/proc/pressure/io", _STALLED)
         self._pack, self._extend = recorder.sink.raw(HOST_SAMPLES)
         self._watched: dict[int, int] = {}  # by address: copies until the next full probe
@@ -139,15 +141,14 @@ class HostProbe:
 
     def _count(self, now_ns: int) -> tuple[int, tuple[int, int]]:
         """The bytes that the process has read from disk until now, and its page faults, major and minor."""
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        faults = usage.ru_majflt, usage.ru_minflt
+        blocks, major, minor = self._usage()
         if not self._tells_reads:
-            return NONE, faults
-        read_bytes = usage.ru_inblock * _BLOCK
+            return NONE, (major, minor)
+        read_bytes = blocks * _BLOCK
         if read_bytes != self._counted[0]:
             self._last_growth = now_ns
         self._counted = read_bytes, now_ns
-        return read_bytes, faults
+        return read_bytes, (major, minor)
 
     def _stall_us(self) -> int:
         if self._pressure is None:
@@ -155,16 +156,19 @@ class HostProbe:
         return _number(self._pressure, _STALLED)
 
 
-def _tells_reads() -> bool:
-    """Whether getrusage(2) counts what comes from disk: a kernel without I/O accounting leaves its count at 0."""
+def _tells_reads(usage: Callable[[], tuple[int, int, int]]) -> bool:
+    """Whether getrusage(2) counts what comes from disk: a kernel without I/O accounting leaves its count at 0.
+
+    It is less than /proc/self/io's by up to a block for every thread, whose bytes it rounds down.
+    """
     descriptor = _open("/proc/self/io", _READ)
     if descriptor is None:
         return False
     before = _number(descriptor, _READ)
-    counted = resource.getrusage(resource.RUSAGE_SELF).ru_inblock * _BLOCK
+    counted = usage()[0] * _BLOCK
     after = _number(descriptor, _READ)
     os.close(descriptor)
-    return before <= counted <= after
+    return before - _ROUNDED <= counted <= after
 
 
 def _difference(now: int, then: int) -> int:

@@ -7,6 +7,7 @@ event, so the garbage collector never sees the recording. Each factory binds wha
 from __future__ import annotations
 
 import itertools
+import resource
 from collections.abc import Callable, MutableMapping
 from threading import get_native_id
 from time import monotonic_ns as clock
@@ -101,6 +102,11 @@ class PythonHooks:
     def events_so_far(self) -> int:
         """About how many spans and copies there have been; each question counts as two."""
         return self.next_span() + self.next_copy()
+
+    def usage(self) -> tuple[int, int, int]:
+        """Blocks read from disk, major and minor faults of the process."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return usage.ru_inblock, usage.ru_majflt, usage.ru_minflt
 
     def collecting(self, phase: str, info: dict[str, Any]) -> None:
         """Be one of `gc.callbacks`."""

@@ -2,6 +2,8 @@
 
 #include "hotpath.h"
 
+#include <sys/resource.h>
+
 PyTypeObject *Thread_Type;
 
 /* Thread */
@@ -290,6 +292,15 @@ core_collecting(PyObject *op, PyObject *const *args, Py_ssize_t count)
 }
 
 static PyObject *
+core_usage(PyObject *Py_UNUSED(op), PyObject *Py_UNUSED(ignored))
+{
+    struct rusage usage;
+    if (getrusage(RUSAGE_SELF, &usage) != 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    return Py_BuildValue("lll", usage.ru_inblock, usage.ru_majflt, usage.ru_minflt);
+}
+
+static PyObject *
 core_forget_modules(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     ((Core *)op)->generation++;
@@ -311,6 +322,7 @@ static PyMethodDef core_methods[] = {
     {"events_so_far", core_events_so_far, METH_NOARGS, "How many spans and copies there have been."},
     {"next_span", core_next_span, METH_NOARGS, "A new span's id."},
     {"collecting", (PyCFunction)(void (*)(void))core_collecting, METH_FASTCALL, "To be one of gc.callbacks."},
+    {"usage", core_usage, METH_NOARGS, "Blocks read from disk, major and minor faults of the process."},
     {"forget_modules", core_forget_modules, METH_NOARGS, "The entries have changed: look modules up anew."},
     {"forward", forward_hook, METH_VARARGS, "Stand in for nn.Module.__call__ (original, entries)."},
     {"timed", timed_hook, METH_VARARGS, "A span around each call (original, kind, name, note)."},
