@@ -3,11 +3,11 @@
 
 Periods of three steps with hooks on and off alternate, each pair of them in random order; the first step of a period is
 not counted, since the interpreter forgets what it had learned of a class that is patched. Every transformer block
-is timed on the host, in every counted step. A shared machine disturbs some of them, and never makes one faster, so that
-a period stands for the sum over blocks of the fastest time of each. A pair's two periods are neighbours: what drifts
-over minutes leaves their ratio alone. Given is the median of the pairs' ratios, less one, with an interval from
-resampling the pairs (bootstrap). What else varies is kept down: the process stays on cores of its own choice, and the
-garbage collector rests.
+is timed on the host, in every counted step. A shared machine disturbs some of them, and never makes one faster: a step
+stands for the sum over blocks of each one's lower quartile, with hooks and without. Given is their ratio, less one,
+with an interval from resampling pairs of neighbouring periods (bootstrap), and beside it, which drift over minutes
+leaves alone, the median of the pairs' own ratios, each of the sums of the blocks' fastest times. What else varies is
+kept down: the process stays on cores of its own choice, and the garbage collector rests.
 
 Before that, whole steps with hooks on and off alternate under CUPTI's record, which counts the calls that synchronise.
 After it, whole calls with all of tracekit and without it alternate.
@@ -59,20 +59,21 @@ ARMS = {
 }
 WHAT = """\
 Periods of steps with hooks on and off alternate; each block of the transformer is timed on the host. "hooks add" is the
-median, over pairs of neighbouring periods, of the sum of the blocks' fastest times with hooks over that without, less
-one; the 95% interval comes from resampling the pairs. "waits" are calls into the CUDA runtime that synchronise, per
-step, counted by CUPTI in whole steps with and without hooks: the hooks add none where both agree. "all of it" compares
-whole calls of the pipeline, as `tracekit profile` records them (hooks, CUPTI's record, the allocator's history, NVML),
-with calls without tracekit, in turn: the median time of a step with and without, and the ratios of the pairs.
+sum of the blocks' lower quartiles with hooks over that without, less one; the 95% interval comes from resampling pairs
+of neighbouring periods. "by pairs" is the median of the pairs' own ratios, each of the sums of the blocks' fastest
+times. "waits" are calls into the CUDA runtime that synchronise, per step, counted by CUPTI in whole steps with and
+without hooks: the hooks add none where both agree. "all of it" compares whole calls of the pipeline, as `tracekit
+profile` records them (hooks, CUPTI's record, the allocator's history, NVML), with calls without tracekit, in turn: the
+median time of a step with and without, and the ratios of the pairs.
 """
 PERIOD = 3
 """Steps of a period; the first is not counted."""
 PERIODS = 6
 """Periods of one call of the pipeline, after a step that warms up."""
-RESAMPLES = 10_000
+RESAMPLES = 1_000
 WAIT_STEPS = 9
-CALLS, CALL_STEPS, WARM_AFTER = 5, 10, 2
-"""Pairs of whole calls, steps of each, and the step after which they are timed."""
+CALL_STEPS, WARM_AFTER = 10, 2
+"""Steps of a whole call, and the step after which they are timed."""
 CORES = 4
 """Cores to stay on: one for the pipeline's thread, the others for what torch and CUDA start."""
 
@@ -126,17 +127,27 @@ class Periods:
         gc.collect(0)
         return kwargs
 
+    def sides(self) -> tuple[np.ndarray, np.ndarray]:
+        """The times with hooks and without, as [pair, counted step, block]: periods come in pairs, one of each."""
+        on, off = (np.array([wall for side_on, wall in self.done if side_on is side]) for side in (True, False))
+        return on, off
+
     def cost(self) -> tuple[float, float, float]:
-        """What hooks add to a step: the ratio less one, and its 95% interval."""
-        # Periods come in pairs, one with hooks and one without: both sides have as many, in the same order.
-        on, off = (
-            np.array([wall.min(axis=0).sum() for side_on, wall in self.done if side_on is side])
-            for side in (True, False)
-        )
-        ratios = on / off - 1
-        drawn = np.random.default_rng(0).choice(ratios, (RESAMPLES, len(ratios)))
-        low, high = np.quantile(np.median(drawn, axis=1), (0.025, 0.975)).tolist()
-        return float(np.median(ratios)), low, high
+        """What hooks add to a step: the ratio of the blocks' lower quartiles less one, and its 95% interval."""
+        on, off = self.sides()
+
+        def added(pairs: np.ndarray) -> float:
+            with_hooks, without = (np.quantile(np.concatenate(side[pairs]), 0.25, axis=0).sum() for side in (on, off))
+            return float(with_hooks / without - 1)
+
+        drawn = np.random.default_rng(0).integers(0, len(on), (RESAMPLES, len(on)))
+        low, high = np.quantile([added(pairs) for pairs in drawn], (0.025, 0.975)).tolist()
+        return added(np.arange(len(on))), low, high
+
+    def by_pairs(self) -> float:
+        """The median of the ratios, less one, of neighbouring periods' fastest blocks."""
+        on, off = (side.min(axis=1).sum(axis=1) for side in self.sides())
+        return float(np.median(on / off) - 1)
 
     def width(self) -> float:
         """Width of the interval."""
@@ -157,6 +168,7 @@ def main() -> int:
     parser.add_argument("--arms", help="only these, separated by ;")
     parser.add_argument("--recorder", choices=("compiled", "python"), default="compiled")
     parser.add_argument("--earlier", type=Path, help="folder with the times of an earlier call, to go on from")
+    parser.add_argument("--calls", type=int, default=5, help="pairs of whole calls, with all of tracekit and without")
     parser.add_argument("--seed", type=int, default=0, help="of the order")
     options = parser.parse_args()
     os.environ[VARIABLE] = options.recorder
@@ -213,7 +225,7 @@ def measure(options: argparse.Namespace, device: DeviceChoice, name: str, offloa
     if device.kind == "cuda":
         torch.cuda.memory._record_memory_history(enabled=None)
     everything = partial(recording, options, offload, output, "auto", nvml=True)
-    whole = time_calls(everything, device, pipeline, call, synchronize)
+    whole = time_calls(options.calls, everything, device, pipeline, call, synchronize) if options.calls else "-"
     np.savez_compressed(
         output.with_suffix(".npz"),
         on=[on for on, _ in periods.done],
@@ -225,6 +237,7 @@ def measure(options: argparse.Namespace, device: DeviceChoice, name: str, offloa
         "counted steps": sum(len(wall) for _, wall in periods.done),
         "blocks of a step without hooks, ms (10% to 90%)": spread(periods),
         "hooks add (95%)": interval(periods.cost()),
+        "by pairs": f"{100 * periods.by_pairs():+.2f}%",
         "waits a step, on": waits[True],
         "waits a step, off": waits[False],
         "all of it": whole,
@@ -293,6 +306,7 @@ def synchronisations(run: Run, steps: list[tuple[bool, int, int]]) -> float:
 
 
 def time_calls(
+    calls: int,
     new_recording: Callable[[], Recording],
     device: DeviceChoice,
     pipeline: Any,
@@ -301,7 +315,7 @@ def time_calls(
 ) -> str:
     """Whole calls with all of tracekit and without it, in turn."""
     pairs = []
-    for index in range(CALLS):
+    for index in range(calls):
         times = {}
         for profiled in (index % 2 == 0, index % 2 == 1):
             with recorded(new_recording(), device, pipeline) if profiled else nullcontext():

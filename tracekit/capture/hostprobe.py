@@ -30,7 +30,7 @@ MIN_BYTES = 64 * 1024
 """Smaller weights are not probed: the probe would cost more than their copy."""
 SETTLED_NS = 1_000_000_000
 """Read-ahead that was begun this long ago has ended."""
-WARM_INTERVAL = 16
+WARM_INTERVAL = 64
 """On average, one in so many of a weight's copies is probed in full, once it was copied."""
 CHAINED_NS = 1_000_000_000
 """An older count of the bytes read is made again before a watched copy: what was read since need not be the copy's."""

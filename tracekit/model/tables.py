@@ -144,7 +144,7 @@ COPIES = Table(
 HOST_SAMPLES = Table(
     "host_samples",
     "Host-memory evidence of copies from pageable memory, taken without touching its pages. A weight is probed in full "
-    "at its first copy, and at one in 16 after that; after those in between only `read_bytes` is counted, from the "
+    "at its first copy, and at one in 64 after that; after those in between only `read_bytes` is counted, from the "
     "count before on, and when it grew, every weight is probed in full once more.",
     (
         Column("copy_id", "i64", "The copy it belongs to."),
