@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -201,6 +202,19 @@ def test_a_kernel_that_leaves_the_count_of_blocks_at_0_is_not_believed(
     monkeypatch.setattr(hostprobe, "_BLOCK", 0)
     (line,) = HostProbe(recorded.recorder, HostMemoryMap()).missing()
     assert "bytes read from disk" in line
+
+
+def test_what_children_read_is_not_the_process_own(recording: Recording, weights: Weights) -> None:
+    ranges = mapped_weights([weights])
+
+    def read_by_a_child() -> None:
+        evict(ranges)
+        subprocess.run(["cat", weights.path], stdout=subprocess.DEVNULL, check=True)
+
+    cached, _ = steps(recording, weights, read_by_a_child, None)
+    assert cached.read_bytes.sum() == 0
+    with recording() as recorded:
+        assert recorded.session.seen.warnings == []
 
 
 def test_without_io_counters_every_copy_is_probed_in_full(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 import sys
 from collections.abc import Callable
 from itertools import cycle
@@ -37,7 +38,7 @@ CHAINED_NS = 1_000_000_000
 
 _UNKNOWN = math.nan
 _READ = b"\nread_bytes: "  # in /proc/self/io (proc_pid_io(5))
-_BLOCK = 512  # ru_inblock is /proc/self/io's read_bytes in such blocks, and costs less than half (task_io_get_inblock)
+_BLOCK = 512  # ru_inblock is /proc/self/io's read_bytes in such blocks, and costs a third (task_io_get_inblock)
 _ROUNDED = 4096 * _BLOCK  # one for each of so many threads, those that have ended among them
 _STALLED = b"total="  # of the first line, "some", in /proc/pressure/io: microseconds
 _PROBED = frozenset({HostMemory.MMAP, HostMemory.ANONYMOUS})  # page-locked memory is never paged
@@ -159,13 +160,14 @@ class HostProbe:
 def _tells_reads(usage: Callable[[], tuple[int, int, int]]) -> bool:
     """Whether getrusage(2) counts what comes from disk: a kernel without I/O accounting leaves its count at 0.
 
-    It is less than /proc/self/io's by up to a block for every thread, whose bytes it rounds down.
+    /proc/self/io counts what children read that have been waited for, too, which getrusage keeps apart; and getrusage
+    rounds the bytes of every thread down to blocks.
     """
     descriptor = _open("/proc/self/io", _READ)
     if descriptor is None:
         return False
     before = _number(descriptor, _READ)
-    counted = usage()[0] * _BLOCK
+    counted = (usage()[0] + resource.getrusage(resource.RUSAGE_CHILDREN).ru_inblock) * _BLOCK
     after = _number(descriptor, _READ)
     os.close(descriptor)
     return before - _ROUNDED <= counted <= after
