@@ -80,6 +80,11 @@ def format_bytes(size_bytes: float) -> str:
     return _scaled(size_bytes, 1000, ("B", "kB", "MB", "GB", "TB"))
 
 
+def known_bytes(size_bytes: int | None) -> str:
+    """`format_bytes`, and in the same place of a sentence what stands for an amount that nobody knows."""
+    return "an unknown amount" if size_bytes is None else format_bytes(size_bytes)
+
+
 def format_memory(size_bytes: float) -> str:
     """A memory size in binary units: ``12.0 GiB``."""
     return _scaled(size_bytes, 1024, ("B", "KiB", "MiB", "GiB", "TiB"))

@@ -20,7 +20,8 @@ from tracekit.analysis.prediction.predictor import Predictor
 from tracekit.capture import linux
 from tracekit.capture.pagecache import evict, mapped_weights, populate
 from tracekit.device.emulated import load
-from tracekit.model import Cause, Paging, PagingEvidence, RunData, Summary
+from tracekit.experiment.verification import read_from_disk
+from tracekit.model import NONE, Cause, Paging, PagingEvidence, RunData, Summary
 from tracekit.model.text import same_text
 from tracekit.model.typical import always_pages, step_causes
 
@@ -45,6 +46,17 @@ def sampled(run: RunData, change: Callable[[int, int], tuple[float, float]]) -> 
 
 
 COLD, WARM = (0.1, 0.9), (1.0, 0.0)
+
+
+def test_what_the_system_does_not_tell_is_unknown_and_not_0() -> None:
+    run = sampled(build_run(), lambda run, step: COLD if step == 0 else WARM)
+    untold = dataclasses.replace(run, host_samples=run.host_samples.assign(read_bytes=NONE))
+    found = evidence(untold)
+    assert found.paging is Paging.COLD_ONLY  # the pages were not there
+    assert (found.first_read_bytes, found.later_read_bytes) == (None, None)
+    assert read_from_disk(found)
+    assert read_from_disk(evidence(run))
+    assert not read_from_disk(evidence(sampled(run, lambda run, step: WARM)))
 
 
 def test_a_cold_start_alone() -> None:

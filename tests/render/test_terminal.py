@@ -174,6 +174,10 @@ def test_the_paging_line_has_its_figures_or_says_why_there_are_none() -> None:
     assert paging_line(make_paging(paging=Paging.NEVER, mapped_bytes=0, reason="r")) == "Paging none: r"
     none = make_paging(paging=Paging.NEVER, mapped_bytes=84_900_000, first_read_bytes=0)
     assert paging_line(none) == "Paging none: 0 B of 84.9 MB read at first onloads, 0 B later"
+    untold = make_paging(first_read_bytes=None, later_read_bytes=None)
+    assert paging_line(untold) == (
+        "Paging cold only: an unknown amount of 23.8 GB read at first onloads, an unknown amount later"
+    )
     trace = make_paging(paging=Paging.NEVER, mapped_bytes=84_900_000, first_read_bytes=188_000)
     assert paging_line(trace) == "Paging next to none: 188 kB of 84.9 MB read at first onloads, 0 B later"
 

@@ -35,8 +35,8 @@ def paging_evidence(timeline: Timeline, evidence: HostEvidence) -> PagingEvidenc
         mapped_bytes=int(
             timeline.copies["size_bytes"].to_numpy()[mapped][timeline.copies["first"].to_numpy()[mapped]].sum()
         ),
-        first_read_bytes=int(seen.first["read"].sum()),
-        later_read_bytes=int(seen.later["read"].sum()),
+        first_read_bytes=_read(seen.first),
+        later_read_bytes=_read(seen.later),
         resident_before=float((first["resident"] * first["size"]).sum() / weight) if weight else None,
         paged_steps=[(int(run), int(step)) for run, step in _paged(_by_step(seen.probed)).index if step != NONE],
     )
@@ -47,7 +47,7 @@ class _Seen:
     """The onloads from mapped files: how many there were, and those of which the host's memory is known.
 
     Frames have a row an onload: run_index, step_index, first, size, absent (bytes that were not in memory before it),
-    read (bytes that came from disk during it), resident.
+    read (bytes that came from disk during it; 0 where that is not `told`), resident.
     """
 
     mapped: int
@@ -70,6 +70,7 @@ class _Seen:
                 size=size[rows],
                 absent=evidence.absent_bytes(size)[rows],
                 read=np.maximum(evidence.read_bytes[rows], 0),
+                told=evidence.read_bytes[rows] != NONE,
                 resident=evidence.resident_before[rows],
             )
         )
@@ -124,6 +125,10 @@ class _Seen:
         if self.later.empty:
             return f"{missing}; no later onload was probed"
         return f"{missing}, none at later ones ({later_steps} later steps probed)"
+
+
+def _read(rows: pd.DataFrame) -> int | None:
+    return int(rows["read"].sum()) if rows.empty or rows["told"].any() else None
 
 
 def _missing(rows: pd.DataFrame) -> int:

@@ -68,7 +68,10 @@ def verify_plan(
 
 def read_from_disk(paging: PagingEvidence | None) -> bool:
     """Whether a run found most of its weights on disk alone."""
-    return paging is not None and paging.first_read_bytes > paging.mapped_bytes / 2
+    if paging is None:
+        return False
+    absent = 0.0 if paging.resident_before is None else 1 - paging.resident_before
+    return max(paging.first_read_bytes or 0, absent * paging.mapped_bytes) > paging.mapped_bytes / 2
 
 
 def is_verifiable(manifest: Manifest) -> bool:

@@ -112,6 +112,7 @@ class TransferRow(msgspec.Struct, kw_only=True):
 class PagingEvidence(msgspec.Struct, kw_only=True):
     """The paging verdict with what it rests on: `reason` in words; bytes from disk, and steps that paged.
 
+    Bytes are None where the system does not tell, or nothing asked it.
     `mapped_bytes` are the weights that still lived in a mapped file when they were first onloaded: only they can page.
     `resident_before` is their mean residency before the first onload, weighted by bytes (None: the kernel does not
     tell).
@@ -120,8 +121,8 @@ class PagingEvidence(msgspec.Struct, kw_only=True):
     paging: Paging
     reason: str
     mapped_bytes: int
-    first_read_bytes: int
-    later_read_bytes: int
+    first_read_bytes: int | None
+    later_read_bytes: int | None
     resident_before: float | None
     paged_steps: list[tuple[int, int]]
 

@@ -13,7 +13,7 @@ from tracekit.render.causetable import cause_table
 from tracekit.render.findings import advice_blocks
 from tracekit.render.memoryholders import memory_holder_lines
 from tracekit.render.plaintext import shorten_left, visible
-from tracekit.units import DurationUnit, format_bytes, format_duration, format_memory, gb_per_s_text
+from tracekit.units import DurationUnit, format_bytes, format_duration, format_memory, gb_per_s_text, known_bytes
 
 MAX_STEPS = 8
 MAX_MODULES = 3
@@ -78,8 +78,8 @@ def paging_line(paging: PagingEvidence) -> str:
     if paging.paging is Paging.UNKNOWN or not paging.mapped_bytes:
         return f"Paging {paging.paging}: {visible(paging.reason)}"
     size = format_bytes(paging.mapped_bytes)
-    read = f"{format_bytes(paging.first_read_bytes)} of {size} read at first onloads"
-    later = f"{format_bytes(paging.later_read_bytes)} later"
+    read = f"{known_bytes(paging.first_read_bytes)} of {size} read at first onloads"
+    later = f"{known_bytes(paging.later_read_bytes)} later"
     verdict = "next to none" if paging.is_trace else paging.paging
     return f"Paging {verdict}: {read}, {later}"
 

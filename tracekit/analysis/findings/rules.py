@@ -16,7 +16,7 @@ from tracekit.model.finding import Basis, Finding
 from tracekit.model.plan import Configuration, Estimate
 from tracekit.model.text import says, take_rows
 from tracekit.model.typical import always_pages, warm_steps
-from tracekit.units import format_bytes, format_duration, format_memory, format_rate, format_share
+from tracekit.units import format_bytes, format_duration, format_memory, format_rate, format_share, known_bytes
 
 Rule = Callable[[Case], Finding | None]
 
@@ -157,7 +157,7 @@ def weights_exceed_ram(case: Case) -> Finding | None:
     return Finding(
         slug="weights-exceed-ram",
         title="Make the weights fit into host memory: they are read from disk in every step",
-        evidence=f"{format_bytes(paging.later_read_bytes)} came from disk after step 1; the weights are "
+        evidence=f"{known_bytes(paging.later_read_bytes)} came from disk after step 1; the weights are "
         f"{format_memory(case.predictor.weights.total_bytes)}, the machine has {format_memory(ram)}, "
         "and a limit of the process may be lower",
         gains=[],
@@ -203,7 +203,7 @@ def mapped_weights(case: Case) -> Finding | None:
         "mapped-weights",
         "Copy the weights into memory once: they are still in their mmapped files",
         f"{format_bytes(paging.mapped_bytes)} of weights were in mapped files at their first onload; "
-        f"{format_bytes(paging.later_read_bytes)} came from disk after step 1",
+        f"{known_bytes(paging.later_read_bytes)} came from disk after step 1",
         msgspec.structs.replace(own, host_memory="anonymous"),
         command=again(case.timeline.run.manifest, ("--host-memory",), "--host-memory anonymous"),
         moment=longest(_onloads(case)),

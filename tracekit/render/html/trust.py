@@ -7,7 +7,7 @@ import shlex
 from tracekit.model import Manifest, PagingEvidence
 from tracekit.model.report import CheckState
 from tracekit.render.plaintext import visible
-from tracekit.units import format_bytes, format_duration, format_memory, format_share
+from tracekit.units import format_bytes, format_duration, format_memory, format_share, known_bytes
 
 MARKS = {CheckState.PASSED: "✓", CheckState.NOTED: "!", CheckState.FAILED: "✕", CheckState.UNKNOWN: "?"}
 
@@ -20,8 +20,8 @@ def paging_facts(paging: PagingEvidence) -> list[tuple[str, str]]:
     return [
         ("Weights in mapped files", format_bytes(paging.mapped_bytes)),
         ("In memory before their first onload", resident),
-        ("Read from disk in first onloads", format_bytes(paging.first_read_bytes)),
-        ("Read from disk in later onloads", format_bytes(paging.later_read_bytes)),
+        ("Read from disk in first onloads", known_bytes(paging.first_read_bytes)),
+        ("Read from disk in later onloads", known_bytes(paging.later_read_bytes)),
         ("Steps that paged (run.step)", f"{steps}{more}" if steps else "none"),
     ]
 
