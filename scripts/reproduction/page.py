@@ -8,10 +8,10 @@ from benchlib import markdown_table, usual_name
 
 from reproduction import arithmetic as post
 from reproduction.bars import Bar, bars_svg
-from reproduction.points import NOT_MEASURED, points
+from reproduction.points import NOT_MEASURED, hypothesis, points
 from reproduction.results import Results
 from tracekit.model.causes import Cause
-from tracekit.model.experiment import ArmRow, Experiment, Outcome
+from tracekit.model.experiment import ArmRow, Experiment, Outcome, Window
 from tracekit.units import format_bytes, format_duration, format_share
 
 FIGURE = "steps.svg"
@@ -23,6 +23,7 @@ def page(results: Results) -> str:
     """The whole page, as Markdown."""
     sections = (
         _head(results),
+        _short(results),
         _arithmetic(),
         _points(results),
         _post(results),
@@ -70,6 +71,40 @@ def _head(results: Results) -> Iterator[str]:
     yield (
         f"Device: {usual_name(known.device_name)}{', emulated' if known.emulated else ''}. Workload: {known.workload}. "
         f"{finished} of {len(results.runs())} arms are measured, from {created[:10]} on, each in a process of its own."
+    )
+
+
+def _short(results: Results) -> Iterator[str]:
+    yield "## In short"
+    yield ""
+    paging = hypothesis(results, "OS paging")
+    streamed, resident, pinned = (
+        results.arm("post", "streamed-4-second"),
+        results.arm("post", "largest-4-second"),
+        results.arm("instead", "pinned"),
+    )
+    if paging is None or streamed is None or resident is None or pinned is None:
+        yield f"The experiment as a whole: {NOT_MEASURED}."
+        return
+    effect, found = paging.effect(Window.EXCESS), results.experiment("experiment")
+    excess = format_duration(found.excess_ns or 0) if found is not None else "?"
+    yield (
+        f"- Why is step 1 slow? It takes {excess} more than a later step when the weights are on disk alone, and "
+        f"{format_duration(effect.mean_ns or 0)} of that go when they are in the page cache. The guess of OS paging: "
+        f"{effect.verdict}."
+    )
+    warm, kept, locked = streamed.warm_ns or 0, resident.warm_ns or 0, pinned.warm_ns or 0
+    kept_bytes = 1 - post.RESIDENT.streamed_gb / post.WEIGHTS_GB
+    yield (
+        f"- Why did 8 GB on the device hardly help? They are {kept_bytes:.0%} of the bytes and save "
+        f"{1 - kept / warm:.0%} of a later step here ({format_duration(kept)} for {format_duration(warm)}); but they "
+        "have to be read from disk once as well, and by the post's own numbers "
+        f"{post.first_share(post.STREAMED):.0%} of its four steps went that way."
+    )
+    yield (
+        "- What helps? Every later step pays for pageable memory, which the driver copies piece by piece. The same "
+        f"weights, page-locked, make it {format_duration(locked)}, {warm / locked:.1f} times faster, for a set-up of "
+        f"{format_duration(pinned.setup_ns or 0)}."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import median
 
 from reproduction import arithmetic as post
 from reproduction.plans import STEP_COUNTS
@@ -27,8 +28,8 @@ class Point:
 def points(results: Results) -> list[Point]:
     """Every point, in the post's order."""
     return [
-        _totals(results, 4, "With 8 GB resident, 4 steps took 124 s; with everything streamed, 122 s."),
-        _totals(results, 10, "With 10 steps 8 GB resident is usually better: 160 s against 180 s."),
+        _totals(results, 4, "With 8 GB resident, 4 steps took 124 s; with everything streamed, 122 s.", gain=False),
+        _totals(results, 10, "With 10 steps 8 GB resident is usually better: 160 s against 180 s.", gain=True),
         _order(results),
         _first_share(results),
         _later_steps(results),
@@ -40,29 +41,53 @@ def points(results: Results) -> list[Point]:
     ]
 
 
-def _totals(results: Results, steps: int, said: str) -> Point:
+def _totals(results: Results, steps: int, said: str, *, gain: bool) -> Point:
+    """Everything streamed against 8 GB resident, from the disk on; `gain` is whether the post saw one."""
     streamed, resident = (results.arm("post", f"{way}-{steps}-first") for way in ("streamed", "largest"))
     if streamed is None or resident is None or not streamed.run_ns or not resident.run_ns:
         return Point(said)
-    totals = [row.run_ns + (row.setup_ns or 0) for row in (streamed, resident) if row.run_ns]
+    before, placed = streamed.run_ns + (streamed.setup_ns or 0), resident.run_ns + (resident.setup_ns or 0)
+    after = placed + _reading_ns(streamed, resident)
+    share = 1 - after / before
     told = [way.total_4_s if steps == STEP_COUNTS[0] else way.total_10_s for way in (post.STREAMED, post.RESIDENT)]
-    share, told_share = (1 - after / before for before, after in (totals, told))
+    disk = streamed.first_causes_ns.get(Cause.DISK, 0)
     measured = (
-        f"{format_duration(totals[1])} against {format_duration(totals[0])}, page cache evicted, set-up included (it "
-        f"places the resident weights): {share:.0%} saved, where the post saved {told_share:.0%}; without set-up "
-        f"{format_duration(resident.run_ns)} against {format_duration(streamed.run_ns)}"
+        f"{format_duration(after)} against {format_duration(before)} with set-up and with every weight read from disk: "
+        f"{share:.0%} saved, where the post saved {1 - told[1] / told[0]:.0%}. Resident weights are read from disk as "
+        f"well: only copies are saved. Of the {format_duration(before)} the disk is {disk / before:.0%}; of the post's "
+        f"{told[0]:g} s its step 1, at the rate of a disk, is {post.first_step_s(post.STREAMED) / told[0]:.0%}"
     )
-    return Point(said, measured, HOLDS if abs(share - told_share) < 0.1 else FAILS)
+    return Point(said, measured, HOLDS if (share > 0.02 if gain else share < 0.1) else FAILS)
+
+
+def _reading_ns(streamed: ArmRow, resident: ArmRow) -> int:
+    """What reading the resident weights from disk takes, at the rate of step 1.
+
+    An arm's page cache is evicted after its set-up, which found them in memory; the post's were on disk.
+    """
+    if not streamed.first_read_bytes or resident.first_read_bytes is None:
+        return 0
+    share = 1 - resident.first_read_bytes / streamed.first_read_bytes
+    return round(share * streamed.first_causes_ns.get(Cause.DISK, 0))
 
 
 def _order(results: Results) -> Point:
     said = "Smallest first or largest first: neither seemed to change the result."
-    small, large = (results.arm("post", f"{way}-4-first") for way in ("smallest", "largest"))
-    if small is None or large is None or not small.run_ns or not large.run_ns:
+    ratios = {}
+    for steps in STEP_COUNTS:
+        for time, state in (("first", "evicted"), ("second", "cached")):
+            small, large = (results.arm("post", f"{way}-{steps}-{time}") for way in ("smallest", "largest"))
+            if small is not None and large is not None and small.run_ns and large.run_ns:
+                ratios[f"{steps} steps, {state}"] = small.run_ns / large.run_ns
+    if not ratios:
         return Point(said)
-    ratio = small.run_ns / large.run_ns
-    measured = f"smallest {format_duration(small.run_ns)}, largest {format_duration(large.run_ns)} for 4 steps"
-    return Point(said, measured, HOLDS if abs(ratio - 1) < 0.1 else FAILS)
+    each = ", ".join(f"{ratio:.0%} ({name})" for name, ratio in ratios.items())
+    few, many = (results.copies_a_step("post", f"{way}-4-first") for way in ("smallest", "largest"))
+    measured = (
+        f"smallest first takes {each} of largest first's time: the same bytes are streamed in {few:,} copies a step, "
+        f"not {many:,}"
+    )
+    return Point(said, measured, HOLDS if abs(median(ratios.values()) - 1) < 0.05 else FAILS)
 
 
 def _first_share(results: Results) -> Point:

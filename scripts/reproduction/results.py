@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tracekit.analysis.armruns import arm_row
+from tracekit.analysis.armruns import arm_row, used_summaries
 from tracekit.analysis.hypotheses import summarize_experiment
 from tracekit.model.experiment import ArmRow, ArmRun, Experiment, ExperimentSummary, Outcome
 from tracekit.model.summary import Summary
@@ -32,6 +32,13 @@ class Results:
     def arm(self, part: str, name: str) -> ArmRow | None:
         """One arm's row, if a run of it can be used."""
         return next((row for row in self.arms(part) if row.arm == name and row.used), None)
+
+    def copies_a_step(self, part: str, name: str) -> int | None:
+        """Weight copies in the last step of an arm's last run that can be used."""
+        experiment = self.parts.get(part)
+        used = used_summaries(experiment, name) if experiment is not None else {}
+        steps = [summary.steps[-1] for _, summary in sorted(used.items()) if summary.steps]
+        return steps[-1].copy_count if steps else None
 
     def experiment(self, part: str) -> ExperimentSummary | None:
         """A part's hypotheses."""
