@@ -10,6 +10,7 @@ import pytest
 import torch
 from accelerate import cpu_offload
 from builders import build_run
+from disks import on_disk
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -17,7 +18,6 @@ import tracekit
 from tracekit.analysis import build_timeline, summarize
 from tracekit.analysis.findings import find_findings
 from tracekit.analysis.prediction.predictor import Predictor
-from tracekit.capture import linux
 from tracekit.capture.pagecache import evict, mapped_weights, populate
 from tracekit.device.emulated import load
 from tracekit.experiment.verification import read_from_disk
@@ -180,8 +180,7 @@ class Weights(nn.Module):
 @pytest.fixture
 def profiled(tmp_path: Path) -> Callable[..., Summary]:
     """Profiles calls of mapped weights under sequential offload; `evicted` are put out of memory before."""
-    if linux.is_in_memory(str(tmp_path)):
-        pytest.skip(f"{tmp_path} is on a file system without a disk")
+    on_disk(tmp_path)
     load()
 
     def run(calls: int, evicted: tuple[int, ...]) -> Summary:

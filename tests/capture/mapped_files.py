@@ -4,21 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from tracekit.capture import linux
-
 MB = 1 << 20
-
-
-def on_disk(path: Path) -> Path:
-    """`path`, or the test is skipped where nothing can be evicted from it."""
-    if linux.is_in_memory(str(path)):
-        pytest.skip(f"{path} is on a file system without a disk")
-    return path
 
 
 class Weights(nn.Module):

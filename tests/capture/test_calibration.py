@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from disks import on_disk
 
 from tracekit.api import CaptureOptions, profile_pipeline
 from tracekit.capture.calibration import calibrate, hostwork
@@ -23,7 +24,7 @@ from tracekit.offload.options import OffloadOptions
 from tracekit.workload.call import CallOptions
 
 from .conftest import DEVICE, Recorded
-from .mapped_files import Weights, on_disk
+from .mapped_files import Weights
 
 Recording = Callable[..., AbstractContextManager[Recorded]]
 EMULATED = DeviceChoice("emulated", DEVICE)

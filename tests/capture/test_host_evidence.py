@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from accelerate import cpu_offload
+from disks import on_disk
 
 from tracekit.capture import hostprobe, linux
 from tracekit.capture.hostmemory import HostMemoryMap
@@ -21,7 +22,7 @@ from tracekit.model import NONE, HostMemory
 from tracekit.runfolder import read_run
 
 from .conftest import DEVICE, Recorded
-from .mapped_files import MB, Weights, on_disk
+from .mapped_files import MB, Weights
 
 Recording = Callable[..., AbstractContextManager[Recorded]]
 LAYERS = 3

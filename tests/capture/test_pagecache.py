@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from disks import on_disk
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -27,7 +28,7 @@ from tracekit.capture.pageranges import MappedRange, whole_pages
 from tracekit.capture.residency import Residency
 from tracekit.model import PageCache
 
-from .mapped_files import MB, Weights, on_disk
+from .mapped_files import MB, Weights
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from disks import on_disk
 
 from tracekit.api import load
-from tracekit.capture import linux
 from tracekit.capture.residency import Residency
 from tracekit.cli.main import main
 from tracekit.errors import ExitCode
@@ -97,9 +97,7 @@ def test_a_verified_plan_has_measured_beside_predicted(
 def test_what_is_verified_finds_the_weights_where_the_profiled_run_found_them(
     page_cache: str, share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if linux.is_in_memory(str(tmp_path)):
-        pytest.skip(f"{tmp_path} is on a file system without a disk")
-    checkpoint = tmp_path / "checkpoint"
+    checkpoint = on_disk(tmp_path) / "checkpoint"
     shutil.copytree(find_folder("synthetic:flux-tiny"), checkpoint)
     profile = ["profile", str(checkpoint), *PROFILE[2:], "--no-trace", "--page-cache", page_cache]
     # In a process of its own, which has the files mapped no more when the plan is verified.

@@ -133,9 +133,9 @@ class _Buffers:
             timed(self.copy(whole, to_host=way))  # sets the path up, and touches every page
         budget, cores = Budget(seconds), Cores()
         for size in sizes:
-            places = [number * size % whole for number in range(REPEATS)]
-            for again, at in enumerate((*places, places[-1])):
-                if again < REPEATS:
+            places = [(number * size % whole, True) for number in range(REPEATS)]
+            for at, elsewhere in (*places, (places[-1][0], False)):
+                if elsewhere:
                     cores.move()
                 for measure, way in ((to_device, False), (to_host, True)):
                     yield Sample(measure, size, timed(self.copy(size, to_host=way, at=at)))
