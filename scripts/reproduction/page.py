@@ -77,23 +77,21 @@ def _head(results: Results) -> Iterator[str]:
 def _short(results: Results) -> Iterator[str]:
     yield "## In short"
     yield ""
-    paging = hypothesis(results, "OS paging")
-    streamed, resident, pinned = (
-        results.arm("post", "streamed-4-second"),
-        results.arm("post", "largest-4-second"),
-        results.arm("instead", "pinned"),
+    paging, found = hypothesis(results, "OS paging"), results.experiment("experiment")
+    pinned = results.arm("instead", "pinned")
+    warm, kept, locked = (
+        row.warm_ns if row is not None else None
+        for row in (results.arm("post", "streamed-4-second"), results.arm("post", "largest-4-second"), pinned)
     )
-    if paging is None or streamed is None or resident is None or pinned is None:
+    if paging is None or found is None or pinned is None or not warm or not kept or not locked:
         yield f"The experiment as a whole: {NOT_MEASURED}."
         return
-    effect, found = paging.effect(Window.EXCESS), results.experiment("experiment")
-    excess = format_duration(found.excess_ns or 0) if found is not None else "?"
+    effect = paging.effect(Window.EXCESS)
     yield (
-        f"- Why is step 1 slow? It takes {excess} more than a later step when the weights are on disk alone, and "
-        f"{format_duration(effect.mean_ns or 0)} of that go when they are in the page cache. The guess of OS paging: "
-        f"{effect.verdict}."
+        f"- Why is step 1 slow? It takes {format_duration(found.excess_ns or 0)} more than a later step when the "
+        f"weights are on disk alone, and {format_duration(effect.mean_ns or 0)} of that go when they are in the page "
+        f"cache. The guess of OS paging: {effect.verdict}."
     )
-    warm, kept, locked = streamed.warm_ns or 0, resident.warm_ns or 0, pinned.warm_ns or 0
     kept_bytes = 1 - post.RESIDENT.streamed_gb / post.WEIGHTS_GB
     yield (
         f"- Why did 8 GB on the device hardly help? They are {kept_bytes:.0%} of the bytes and save "

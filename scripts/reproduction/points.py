@@ -79,10 +79,10 @@ def _order(results: Results) -> Point:
             small, large = (results.arm("post", f"{way}-{steps}-{time}") for way in ("smallest", "largest"))
             if small is not None and large is not None and small.run_ns and large.run_ns:
                 ratios[f"{steps} steps, {state}"] = small.run_ns / large.run_ns
-    if not ratios:
+    few, many = (results.copies_a_step("post", f"{way}-4-first") for way in ("smallest", "largest"))
+    if not ratios or few is None or many is None:
         return Point(said)
     each = ", ".join(f"{ratio:.0%} ({name})" for name, ratio in ratios.items())
-    few, many = (results.copies_a_step("post", f"{way}-4-first") for way in ("smallest", "largest"))
     measured = (
         f"smallest first takes {each} of largest first's time: the same bytes are streamed in {few:,} copies a step, "
         f"not {many:,}"
