@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 from pathlib import Path
@@ -18,7 +19,7 @@ from tracekit import api
 from tracekit.analysis.timeline import build_timeline
 from tracekit.cli.main import main
 from tracekit.errors import UsageError
-from tracekit.model import NONE, Phase
+from tracekit.model import NONE, Phase, RunData, SpanKind
 from tracekit.render.chrome import write_chrome_trace
 from tracekit.runfolder import tracestream
 
@@ -105,8 +106,22 @@ def test_a_real_trace_of_torch_profiler_has_its_steps_and_annotations(tmp_path: 
     assert sum(event["name"] == "my part" for event in trace) == 3
 
 
+def with_a_collection(run: RunData) -> RunData:
+    """The run with a garbage collection inside its first scheduler's step."""
+    texts = run.spans.select_dtypes("category").columns
+    spans = run.spans.astype(dict.fromkeys(texts, str))
+    around = spans[spans["kind"] == SpanKind.SCHEDULER].iloc[0]
+    took = (around["end_ns"] - around["start_ns"]) // 4
+    row = {
+        **around, "span_id": spans["span_id"].max() + 1, "parent_id": around["span_id"], "kind": SpanKind.GARBAGE.value,
+        "name": "generation 2", "start_ns": around["start_ns"] + took, "end_ns": around["end_ns"] - took,
+    }  # fmt: skip
+    joined = pd.concat([spans, pd.DataFrame([row]).astype(spans.dtypes)], ignore_index=True)
+    return dataclasses.replace(run, spans=joined.astype(dict.fromkeys(texts, "category")))
+
+
 def test_a_trace_of_tracekits_own_gives_the_same_copies_and_steps_back(tmp_path: Path) -> None:
-    original = build_timeline(build_run(steps=4))
+    original = build_timeline(with_a_collection(build_run(steps=4)))
     with (tmp_path / "trace.json.gz").open("wb") as file:
         write_chrome_trace(original, file)
     run = api.import_trace(tmp_path / "trace.json.gz", tmp_path / "run")
@@ -128,6 +143,9 @@ def test_a_trace_of_tracekits_own_gives_the_same_copies_and_steps_back(tmp_path:
     assert again.denoisers == original.denoisers
     counts = [spans.groupby("kind", observed=True).size().to_dict() for spans in (original.spans, again.spans)]
     assert counts[0] == counts[1]
+    collected = [spans.loc[spans["kind"] == SpanKind.GARBAGE] for spans in (original.spans, again.spans)]
+    assert [rows["name"].tolist() for rows in collected] == [["generation 2"]] * 2
+    assert (collected[0][["start_ns", "end_ns"]].to_numpy() - collected[1][["start_ns", "end_ns"]]).eq(moved).all(None)
     mine, theirs = original.run.host_samples, run.data.host_samples
     assert len(mine) > 0
     assert sorted(theirs["read_bytes"]) == sorted(mine["read_bytes"])
