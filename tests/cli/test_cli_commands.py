@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
+from tracekit.api import load
 from tracekit.cli.main import main
 
 
@@ -217,6 +218,11 @@ def test_a_scripts_pipeline_calls_are_profiled(tmp_path: Path, call: Call) -> No
     assert (answer.code, answer.out) == (3, "the script is done\n"), answer.err
     summary = json.loads(call("show", str(tmp_path / "out"), "--json").out)
     assert [row["h2d_bytes"] > 0 for row in summary["steps"]] == [True, True]
+    # The calibration, which calls accelerate's hooks, begins when they are patched already.
+    spans = load(tmp_path / "out").spans
+    own = spans[spans["name"] == "calibrate"].iloc[0]
+    inside = (spans["start_ns"] >= own["start_ns"]) & (spans["end_ns"] <= own["end_ns"])
+    assert spans.loc[inside, "name"].tolist() == ["calibrate"]
 
 
 def test_checkpoint_names_the_next_command(here: Path, call: Call) -> None:

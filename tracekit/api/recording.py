@@ -149,7 +149,14 @@ class Recording:
 
         self.recorder.component = "calibrate"
         self.recorder.report_progress()
-        calibrate(self.recorder, choice, weight_files, self._warn)
+        # What it calls, accelerate's hooks among it, is not the profiled code's.
+        if self._session is not None:
+            self._session.pause()
+        try:
+            calibrate(self.recorder, choice, weight_files, self._warn)
+        finally:
+            if self._session is not None:
+                self._session.resume()
         self.recorder.component = ""
 
     def _warn(self, message: str) -> None:
