@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Holds the calibration's "host work" against real hooks: how much slower they are after copies that the host stages.
 
-Chains of modules under accelerate's sequential offload, alike but for the size of their weights, are profiled; the time
-of offload hooks and model code a module, in a warm step, is set beside what the calibration of the same processor says
-of a copy of that size. On CUDA each size is also copied from page-locked memory, which nothing stages: the factor
+Chains of modules under accelerate's sequential offload are profiled, and what offload hooks and model code take in a
+warm step is set beside that of a chain without weights to speak of. First chains of modules that are alike but for the
+size of their weights, beside what the calibration of the same processes says of a copy of that size. Then chains in
+which modules with 16 MiB are followed by unlike ones with next to none, beside the factor that predictions take for all
+of a mode's work. On CUDA the weights are copied from page-locked memory as well, which nothing stages: the factor
 should then be 1.
 
     scripts/check_host_work.py --output reports/host-work-cpu.md [--device emulated]
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -23,13 +26,18 @@ from torch import nn
 from torch.nn import functional
 
 import tracekit
-from tracekit.device.choice import prepare_device, resolve_device
+from tracekit.analysis.ceilings import ceiling_rows
+from tracekit.analysis.prediction.slowdown import Slowdown
+from tracekit.device.choice import DeviceChoice, prepare_device, resolve_device
 from tracekit.device.describe import describe_device
-from tracekit.model import Cause, Measure
+from tracekit.model import Cause
 
+Forward = Callable[[torch.Tensor], torch.Tensor]
 MIB = 1 << 20
-SIZES = (64, 1 * MIB, 4 * MIB, 16 * MIB, 64 * MIB)
-"""Bytes of weights of a module; the first is the base."""
+NONE = 64
+"""Bytes of weights that count as none; a module without any would have no hook."""
+SIZES = (1 * MIB, 4 * MIB, 16 * MIB, 64 * MIB)
+FOLLOWERS = (1, 3, 7)
 CHAIN_BYTES, CHAIN = 1024 * MIB, 24
 """A chain has so many modules, fewer where their weights together would be more."""
 STEPS = 10
@@ -38,33 +46,76 @@ STEPS = 10
 class Block(nn.Module):
     """A module whose forward does not look at its weights: only their copy differs between sizes."""
 
-    def __init__(self, size_bytes: int, pinned: bool) -> None:
+    def __init__(self, size_bytes: int, pinned: bool, forward: Forward) -> None:
         super().__init__()
         weight = torch.ones(size_bytes // 4)
         self.weight = nn.Parameter(weight.pin_memory() if pinned else weight, requires_grad=False)
+        self._forward = forward
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """A dozen small operations, as a transformer block's own code has them."""
-        y = functional.layer_norm(x.view(4, 16), (16,)).transpose(0, 1).contiguous()
-        y = functional.silu(y) + y * 0.5
-        y = functional.softmax(torch.cat(y.chunk(2, dim=0), 0), -1)
-        return y.reshape(1, 64) + x
+        """A few small operations."""
+        return self._forward(x)
 
 
-def host_work_us(size_bytes: int, pinned: bool, device: torch.device, folder: Path) -> tuple[float, tracekit.Run]:
-    """What hooks and model code take a module in a warm step, us, and the run."""
-    count = max(min(CHAIN, CHAIN_BYTES // size_bytes), 4)
-    chain = nn.Sequential(*(Block(size_bytes, pinned) for _ in range(count)))
-    cpu_offload(chain, device)
-    x = torch.ones(1, 64, device=device)
-    with tracekit.profile(chain, folder, force=True, device=device.type, trace=False) as run, torch.no_grad():
-        for _ in range(STEPS):
-            chain(x)
-    took: dict[int, int] = {}
-    for row in run.summary().causes:
-        if row.step_index > 1 and row.cause in (Cause.HOOKS, Cause.MODEL):
-            took[row.step_index] = took.get(row.step_index, 0) + row.duration_ns
-    return statistics.median(took.values()) / count / 1000, run
+def usual(x: torch.Tensor) -> torch.Tensor:
+    """A dozen small operations, as a transformer block's own code has them."""
+    y = functional.layer_norm(x.view(4, 16), (16,)).transpose(0, 1).contiguous()
+    y = functional.silu(y) + y * 0.5
+    return functional.softmax(torch.cat(y.chunk(2, dim=0), 0), -1).reshape(1, 64) + x
+
+
+UNLIKE: Sequence[Forward] = (
+    usual,
+    lambda x: functional.silu(x) * x + x.clamp(-1, 1),
+    lambda x: torch.einsum("ij,kj->ik", x.view(8, 8), x.view(8, 8)).reshape(1, 64),
+    lambda x: x.cumsum(-1).roll(3, -1).flip(-1),
+    lambda x: torch.stack([x, x * 2], 0).mean(0) + x.std(),
+    lambda x: torch.where(x > 0, x, x.exp()).masked_fill(x > 2, 0.0),
+    lambda x: functional.group_norm(x.view(1, 8, 8), 4).view(1, 64).tanh(),
+    lambda x: torch.sigmoid(x.view(2, 32).permute(1, 0).reshape(1, 64)).sqrt(),
+)
+"""Forwards that share as little of torch's code as such small ones can."""
+
+
+class Chains:
+    """Profiles chains on one device, and gathers what their calibrations say."""
+
+    def __init__(self, choice: DeviceChoice, folder: Path) -> None:
+        self.device = torch.device(choice.torch_device)
+        self._folder = folder
+        self.calibrations: list[Slowdown] = []
+
+    def host_work_us(self, sizes: Sequence[int], forwards: Sequence[Forward], pinned: bool) -> float:
+        """What hooks and model code take a module in a warm step, us."""
+        chain = nn.Sequential(*(Block(size, pinned, forward) for size, forward in zip(sizes, forwards, strict=True)))
+        cpu_offload(chain, self.device)
+        x = torch.ones(1, 64, device=self.device)
+        options = {"force": True, "device": self.device.type, "trace": False}
+        with tracekit.profile(chain, self._folder, **options) as run, torch.no_grad():
+            for _ in range(STEPS):
+                chain(x)
+        took: dict[int, int] = {}
+        for row in run.summary().causes:
+            if row.step_index > 1 and row.cause in (Cause.HOOKS, Cause.MODEL):
+                took[row.step_index] = took.get(row.step_index, 0) + row.duration_ns
+        self.calibrations.append(Slowdown(ceiling_rows(run.data.calibration)))
+        return statistics.median(took.values()) / len(sizes) / 1000
+
+    def expected(self, sizes: Sequence[int]) -> float:
+        """The factor that predictions take where so much is staged at each module."""
+        return statistics.median(found.usual(sizes)[1] for found in self.calibrations)
+
+
+def alike(size: int) -> tuple[list[int], list[Forward]]:
+    """Sizes and forwards of a chain of modules that are alike."""
+    count = max(min(CHAIN, CHAIN_BYTES // size), 4)
+    return [size] * count, [usual] * count
+
+
+def mixed(followers: int, size: int) -> tuple[list[int], list[Forward]]:
+    """Those of a chain in which each module with weights is followed by unlike ones without."""
+    places = [number % (followers + 1) for number in range(CHAIN)]
+    return [NONE if place else size for place in places], [UNLIKE[place] for place in places]
 
 
 def main() -> None:
@@ -76,37 +127,31 @@ def main() -> None:
     torch.set_num_threads(1)
     choice = resolve_device(options.device)
     prepare_device(choice, None, None)
-    device = torch.device(choice.torch_device)
-    ways = (False, True) if choice.kind == "cuda" else (False,)
-    seen: dict[tuple[int, bool], list[float]] = {}
-    calibrated: dict[int, list[float]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for _ in range(options.rounds):
-            for size in SIZES:
-                for pinned in ways:
-                    us, run = host_work_us(size, pinned, device, Path(folder) / "run")
-                    seen.setdefault((size, pinned), []).append(us)
-                    rows = run.data.calibration
-                    for at, row in rows[rows["measure"] == Measure.HOST_WORK].groupby("size_bytes"):
-                        calibrated.setdefault(int(at), []).append(float(row["duration_ns"].median()) / 1000)
-    real = {key: statistics.median(values) for key, values in seen.items()}
-    call = {size: statistics.median(values) for size, values in calibrated.items()}
-    table = [
-        [
-            f"{size / MIB:g} MiB" if size >= MIB else f"{size} bytes",
-            "page-locked" if pinned else "pageable",
-            f"{us:.0f}",
-            f"{us / real[SIZES[0], pinned]:.2f}",
-            "1" if pinned else f"{call[size if size >= MIB else 0] / call[0]:.2f}",
-        ]
-        for (size, pinned), us in sorted(real.items(), key=lambda item: (item[0][1], item[0][0]))
+    pairs = [(f"{size // MIB} MiB each", alike(size), alike(NONE)) for size in SIZES] + [
+        (f"16 MiB, then {followers} without", mixed(followers, SIZES[2]), mixed(followers, NONE))
+        for followers in FOLLOWERS
     ]
-    header = ["weights of a module", "host memory", "hooks and model code, us", "factor", "the calibration's factor"]
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        chains = Chains(choice, Path(folder) / "run")
+        for pinned in (False, True) if choice.kind == "cuda" else (False,):
+            for name, (sizes, forwards), (none, same) in pairs:
+                taken = [
+                    [chains.host_work_us(*chain, pinned) for chain in ((sizes, forwards), (none, same))]
+                    for _ in range(options.rounds)
+                ]
+                us, alone = (statistics.median(times) for times in zip(*taken, strict=True))
+                expected = "1" if pinned else f"{chains.expected(sizes):.2f}"
+                memory = "page-locked" if pinned else "pageable"
+                rows.append([name, memory, f"{alone:.0f}", f"{us:.0f}", f"{us / alone:.2f}", expected])
+    header = ["weights", "host memory", "without weights, us a module", "with, us a module", "factor", "predicted"]
     text = (
         "# How much slower the host's work is after staged copies\n\n"
         f"{where(describe_device(choice, None))}\n"
-        f"Medians over {options.rounds} runs of {STEPS} steps each; the calibration's over as many calibrations.\n\n"
-        f"{markdown_table(header, table)}\n"
+        f"Hooks and model code, medians over {options.rounds} runs of {STEPS} steps each, in turn with chains of the "
+        "same\nmodules without weights to speak of. In the last three chains all modules of a group have code of their "
+        "own.\n\n"
+        f"{markdown_table(header, rows)}\n"
     )
     options.output.write_text(text)
     print(text)
