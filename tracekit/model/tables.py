@@ -96,7 +96,8 @@ class Measure(StrEnum):
     PIN = "pin"  # page-locking memory
     CLONE = "clone"  # copying within anonymous memory, its first touch included
     HOST_COPY = "host copy"  # copying within anonymous memory that is mapped already
-    HOST_WORK = "host work"  # a piece of Python; `size_bytes` were copied from pageable memory just before it
+    HOST_WORK = "host work"  # an offloaded module's call; `size_bytes` were copied from pageable memory just before it
+    HOST_WORK_NEXT = "host work next"  # the mean of unlike ones' calls after that, with nothing copied between
     DISK_READ = "disk read"  # direct I/O from the weights' own files: fills no cache
     MAP_PAGES = "map pages"  # first touch of pages of a file that are in the page cache
 

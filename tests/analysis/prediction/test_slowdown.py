@@ -13,9 +13,9 @@ from tracekit.model import CeilingRow, Measure
 MB = 1 << 20
 
 
-def row(size: int, median: int, spread: int = 0) -> CeilingRow:
+def row(size: int, median: int, spread: int = 0, measure: Measure = Measure.HOST_WORK) -> CeilingRow:
     return CeilingRow(
-        measure=Measure.HOST_WORK, size_bytes=size, samples=9, median_ns=median, min_ns=median - spread,
+        measure=measure, size_bytes=size, samples=9, median_ns=median, min_ns=median - spread,
         max_ns=median + spread,
     )  # fmt: skip
 
@@ -30,8 +30,18 @@ def test_the_factor_is_read_between_sizes_and_stays_beyond_them() -> None:
     assert slowdown.usual([1 << 40]) == pytest.approx((1.8, 2.0, 2.2))
 
 
-def test_a_module_is_slower_for_what_its_neighbours_stage() -> None:
-    assert Slowdown(ROWS).usual([0, 0, 0, 16 * MB])[1] == Slowdown(ROWS).usual([4 * MB])[1] == 1.5
+def test_a_mode_is_slowed_down_as_its_modules_are_on_average() -> None:
+    assert Slowdown(ROWS).usual([0, 4 * MB, 0, 16 * MB])[1] == (1 + 1.5 + 1 + 2) / 4
+
+
+def test_what_stages_nothing_is_slower_for_what_was_staged_before_it() -> None:
+    after = [
+        row(size, median, measure=Measure.HOST_WORK_NEXT) for size, median in ((0, 50), (4 * MB, 55), (16 * MB, 65))
+    ]
+    slowdown = Slowdown([*ROWS, *after])
+    # 16 MiB leave 1.3 behind, also for a small copy, until 4 MiB are staged, which leave 1.1.
+    staged = [0, 16 * MB, 0, MB, 4 * MB, 0]
+    assert slowdown.usual(staged)[1] == pytest.approx((1 + 2 + 1.3 + 1.3 + 1.5 + 1.1) / 6)
 
 
 def test_a_copy_never_makes_work_faster() -> None:

@@ -12,7 +12,7 @@ ASSUMPTIONS: Sequence[str] = (
     "A weight's warm copy takes what it took here from the same kind of host memory; from another kind, what the "
     "calibration took for its size. Copies back go into fresh memory.",
     "Host code is slower where the host itself has just copied weights, its caches being full of them: by what the "
-    "calibration saw of one piece of work after copies as large as a module's are on average.",
+    "calibration saw of an offloaded module after copies of that size, and of others behind it that bring nothing.",
     "diffusers' group hooks take the host as long as accelerate's offload does here, unless this run has groups.",
     "Page-locking and cloning go at their calibrated rates. diffusers page-locks each weight rounded up to a power of "
     "two.",

@@ -49,9 +49,9 @@ class Evidence:
         bands = {pinned: _band(sums) for pinned, sums in copies.steps.items()}
         work_band = _band([tape.host_ns for tape in steps])
         hooks, grouped = HookCosts.of(timeline, activity), timeline.run.manifest.offload.mode == "group"
-        called = {event.fqn for tape in steps for event in tape.events}
-        _, with_weights = codes_and_texts(timeline.run.parameters["fqn"])
-        owners = [fqn for fqn in with_weights if fqn in called]
+        called = dict.fromkeys(event.fqn for tape in steps for event in tape.events)  # in order
+        with_weights = set(codes_and_texts(timeline.run.parameters["fqn"])[1])
+        owners = [fqn for fqn in called if fqn in with_weights]
         return cls(copies, hooks, rows, bands, work_band, Slowdown(rows), copies.staged, owners, grouped)
 
 
