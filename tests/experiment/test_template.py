@@ -54,6 +54,35 @@ def test_an_interrupted_fork_closes_its_run_folder(checkpoint: Path, tmp_path: P
     assert (folder / "manifest.json").exists()
 
 
+def test_a_fork_that_does_not_mind_the_interruption_is_killed(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tracekit.experiment.template.GRACE_S", 0.5)
+    script, out, err = tmp_path / "script.py", tmp_path / "out", tmp_path / "err"
+    script.write_text(
+        "import os, signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "print(os.getpid(), file=sys.stderr, flush=True)\n"
+        "time.sleep(1000)\n"
+    )
+
+    def interrupt_when_running() -> None:
+        while not (err.exists() and err.read_text().endswith("\n")):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    watcher = threading.Thread(target=interrupt_when_running, daemon=True)
+    watcher.start()
+    with Template() as template, pytest.raises(KeyboardInterrupt):
+        template.run(["profile", "--output", str(tmp_path / "run"), str(script)], checkpoint, out, err)
+    watcher.join()
+    process_id = int(err.read_text())
+    with pytest.raises(ProcessLookupError):
+        for _ in range(100):  # it is nobody's child by now: whoever adopts it takes a moment
+            os.kill(process_id, 0)
+            time.sleep(0.05)
+
+
 def test_the_template_touches_no_device(checkpoint: Path) -> None:
     code = IMPORTED.format(folder=str(checkpoint))
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,14 +11,11 @@ from pathlib import Path
 
 import msgspec
 
-from tracekit.experiment.template import Template
+from tracekit.experiment.template import GRACE_S, Template
 from tracekit.model.experiment import ArmRun, Outcome
 from tracekit.model.summary import Summary
 from tracekit.runfolder.paths import UNREADABLE_JSON
 from tracekit.workload.pipeline import find_folder
-
-GRACE_S = 10
-"""How long an interrupted child may take to close its run folder."""
 
 
 def run_arm(

@@ -10,6 +10,7 @@ The process itself is the program ``tracekit.cli.template``.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -21,6 +22,8 @@ import msgspec
 
 CANNOT_FORK = 86
 """Exit code of a fork in which CUDA cannot be used, as the template itself had touched it."""
+GRACE_S = 10
+"""How long an interrupted arm may take to close its run folder."""
 
 
 class Request(msgspec.Struct):
@@ -49,7 +52,7 @@ class Template:
     def run(self, words: Sequence[str], folder: Path, stdout: Path, stderr: Path) -> int | None:
         """Run ``tracekit WORDS`` in a fork; its exit code (negative: the signal), or None where forks cannot work.
 
-        When this process is interrupted, so is the fork, and it is waited for.
+        When this process is interrupted, so is the fork; it is waited for, and killed if that takes too long.
         """
         process = self._process = self._process or _start()
         request = Request(list(words), str(folder), str(stdout), str(stderr))
@@ -58,7 +61,8 @@ class Template:
         except BaseException:
             # To all of its session: the template itself ignores it.
             os.killpg(process.pid, signal.SIGINT)
-            _answer(process)
+            if not _answers_within(process, GRACE_S):
+                os.killpg(process.pid, signal.SIGKILL)
             raise
 
 
@@ -80,6 +84,12 @@ def _ask(process: subprocess.Popen[bytes], request: Request) -> int | None:
     process.stdin.write(msgspec.json.encode(request) + b"\n")
     process.stdin.flush()
     return _answer(process)
+
+
+def _answers_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    assert process.stdout is not None
+    readable, _, _ = select.select([process.stdout], [], [], seconds)
+    return bool(readable)
 
 
 def _answer(process: subprocess.Popen[bytes]) -> int | None:
