@@ -281,8 +281,8 @@ def table(options: argparse.Namespace) -> str:
         f"(step 1: {format_duration(steps[0].wall_ns)}, last: {format_duration(steps[-1].wall_ns)}). "
         "Each arm is a process of its own, its weights in the page cache and not mapped. "
         "Error: predicted against measured; (outside): the measured value is outside the predicted range. The last "
-        "columns say what an offloaded module's call, and a 16 MiB copy from pageable memory, took in the arm's calibration "
-        "against the source run's: how much slower the machine was.",
+        "columns say what an offloaded module's call, and a 16 MiB copy from pageable memory, took in the arm's "
+        "calibration against the source run's: how much slower the machine was.",
         rows_table(seen),
         errors(seen),
         "## Kept aside",
