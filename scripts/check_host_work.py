@@ -86,11 +86,12 @@ class Chains:
         self.calibrations: list[Slowdown] = []
 
     def host_work_us(self, sizes: Sequence[int], forwards: Sequence[Forward], pinned: bool) -> float:
-        """What hooks and model code take a module in a warm step, us."""
+        """What hooks and model code take a module in a warm step, us; calibrated where something is staged."""
         chain = nn.Sequential(*(Block(size, pinned, forward) for size, forward in zip(sizes, forwards, strict=True)))
         cpu_offload(chain, self.device)
         x = torch.ones(1, 64, device=self.device)
-        options = {"force": True, "device": self.device.type, "trace": False}
+        calibrate = not pinned and max(sizes) > NONE
+        options = {"force": True, "device": self.device.type, "trace": False, "calibration": calibrate}
         with tracekit.profile(chain, self._folder, **options) as run, torch.no_grad():
             for _ in range(STEPS):
                 chain(x)
@@ -98,7 +99,8 @@ class Chains:
         for row in run.summary().causes:
             if row.step_index > 1 and row.cause in (Cause.HOOKS, Cause.MODEL):
                 took[row.step_index] = took.get(row.step_index, 0) + row.duration_ns
-        self.calibrations.append(Slowdown(ceiling_rows(run.data.calibration)))
+        if calibrate:
+            self.calibrations.append(Slowdown(ceiling_rows(run.data.calibration)))
         return statistics.median(took.values()) / len(sizes) / 1000
 
     def expected(self, sizes: Sequence[int]) -> float:
