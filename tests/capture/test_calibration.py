@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from disks import on_disk
 
 from tracekit.api import CaptureOptions, profile_pipeline
-from tracekit.capture.calibration import calibrate, hostwork
+from tracekit.capture.calibration import calibrate, disk, hostwork
 from tracekit.capture.calibration.disk import MAX_BYTES, disk_samples
 from tracekit.capture.calibration.link import SIZES, SIZES_EMULATED
 from tracekit.capture.pagecache import cache, evict, mapped_share, mapped_weights, residency
@@ -118,6 +119,22 @@ def test_direct_reads_leave_the_page_cache_as_it_was(state: Callable[[Any], None
     read = sum(sample.size_bytes for sample in disk_samples([weights.path]))
     assert 0 < read <= min(MAX_BYTES, weights.path.stat().st_size // 4)
     assert (residency(ranges), mapped_share(ranges)) == before
+
+
+class InterruptedPool(ThreadPoolExecutor):
+    """Ctrl-C comes when two of four threads have begun."""
+
+    def submit(self, *args: Any, **kwargs: Any) -> Any:
+        if len(self._threads) == 2:
+            raise KeyboardInterrupt
+        return super().submit(*args, **kwargs)
+
+
+def test_an_interrupt_between_its_threads_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = Weights(on_disk(tmp_path) / "model.safetensors")
+    monkeypatch.setattr(disk, "ThreadPoolExecutor", InterruptedPool)
+    with pytest.raises(KeyboardInterrupt):
+        list(disk_samples([weights.path]))
 
 
 def test_what_cannot_be_measured_is_a_warning(recording: Recording, tmp_path: Path) -> None:

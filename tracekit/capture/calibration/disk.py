@@ -71,7 +71,11 @@ class _Reader:
         """`times` samples, each of one chunk for each of the readers; fewer when the time is up."""
         with ThreadPoolExecutor(readers) as pool:
             all_started = threading.Barrier(readers)
-            list(pool.map(lambda _: all_started.wait(), range(readers)))
+            try:
+                list(pool.map(lambda _: all_started.wait(), range(readers)))
+            except BaseException:
+                all_started.abort()  # interrupted in between: those that have started would wait for the rest forever
+                raise
             for _ in range(times):
                 places = [self._place() for _ in range(readers)]
                 start = time.monotonic_ns()
