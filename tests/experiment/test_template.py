@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -36,17 +37,23 @@ def test_each_request_is_a_process_with_its_own_end(checkpoint: Path, tmp_path: 
         assert "tracekit: " in err.read_text()
 
 
-def test_an_interrupted_fork_closes_its_run_folder(checkpoint: Path, tmp_path: Path) -> None:
-    out, err, folder = tmp_path / "out", tmp_path / "err", tmp_path / "run"
+def interrupt_once(err: Path, says: Callable[[str], bool]) -> threading.Thread:
+    """Send Ctrl-C to this process when a fork has written to its stderr what is awaited."""
 
-    def interrupt_when_recording() -> None:
-        while not (err.exists() and "step 1 done" in err.read_text()):
+    def watch() -> None:
+        while not (err.exists() and says(err.read_text())):
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGINT)
 
-    words = ["profile", str(checkpoint), "--offload", "sequential", *SLOW, "--output", str(folder), "--no-calibration"]
-    watcher = threading.Thread(target=interrupt_when_recording, daemon=True)
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
+    return watcher
+
+
+def test_an_interrupted_fork_closes_its_run_folder(checkpoint: Path, tmp_path: Path) -> None:
+    out, err, folder = tmp_path / "out", tmp_path / "err", tmp_path / "run"
+    words = ["profile", str(checkpoint), "--offload", "sequential", *SLOW, "--output", str(folder), "--no-calibration"]
+    watcher = interrupt_once(err, lambda text: "step 1 done" in text)
     with Template() as template, pytest.raises(KeyboardInterrupt):
         template.run(words, checkpoint, out, err)
     watcher.join()
@@ -65,14 +72,7 @@ def test_a_fork_that_does_not_mind_the_interruption_is_killed(
         "print(os.getpid(), file=sys.stderr, flush=True)\n"
         "time.sleep(1000)\n"
     )
-
-    def interrupt_when_running() -> None:
-        while not (err.exists() and err.read_text().endswith("\n")):
-            time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    watcher = threading.Thread(target=interrupt_when_running, daemon=True)
-    watcher.start()
+    watcher = interrupt_once(err, lambda text: text.endswith("\n"))
     with Template() as template, pytest.raises(KeyboardInterrupt):
         template.run(["profile", "--output", str(tmp_path / "run"), str(script)], checkpoint, out, err)
     watcher.join()
