@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean, median
 
 from tracekit.analysis.activity import Activity
@@ -11,7 +12,7 @@ from tracekit.analysis.ceilings import ceiling_rows
 from tracekit.analysis.prediction.copies import CopyEvidence
 from tracekit.analysis.prediction.hooks import HookCosts
 from tracekit.analysis.prediction.rates import Level, Rates, UnknownCost
-from tracekit.analysis.prediction.slowdown import Slowdown, scale
+from tracekit.analysis.prediction.slowdown import Factors, Slowdown, scale
 from tracekit.analysis.prediction.tape import Tape
 from tracekit.analysis.prediction.weights import Weight
 from tracekit.model import CeilingRow, Measure, Timeline
@@ -77,7 +78,12 @@ class Costs:
         staged = [staged_bytes(fqn) for fqn in self._owners]
         if not self._slowdown.measured and any(staged) != any(self._staged):
             self.notes.add("what staging does to the host's work was not calibrated: it is taken to do nothing")
-        return scale(self._slowdown.usual(staged), self._slowdown.usual(self._staged), self._level)
+        return scale(self._slowdown.usual(staged), self._own_factors, self._level)
+
+    @cached_property
+    def _own_factors(self) -> Factors:
+        """How much slower the profiled run's own staging made its host work."""
+        return self._slowdown.usual(self._staged)
 
     def h2d(self, weight: Weight, pinned: bool, host_scale: float = 1.0) -> float:
         """A warm copy to the device, as long as the host would wait for it; device memory apart.

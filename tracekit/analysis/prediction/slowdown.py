@@ -25,9 +25,8 @@ class Slowdown:
     """Factors by the bytes copied before the work; 1 for all where the calibration did not measure it."""
 
     def __init__(self, rows: Sequence[CeilingRow]) -> None:
-        own, following = (_Curves(rows, measure) for measure in (Measure.HOST_WORK, Measure.HOST_WORK_NEXT))
-        self.measured = own.measured
-        self._own, self._following = own, following
+        self._own, self._following = (_Curves(rows, measure) for measure in (Measure.HOST_WORK, Measure.HOST_WORK_NEXT))
+        self.measured = self._own.measured
 
     def usual(self, staged_bytes: Sequence[float]) -> Factors:
         """Where so many bytes are staged at each module, in the order of their calls."""
