@@ -17,6 +17,7 @@ run did stands in the last columns.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import time
@@ -161,6 +162,7 @@ def profile_source(options: argparse.Namespace, template: Template) -> Run:
         # On a machine just started, the first process to use CUDA and its libraries reads them from disk.
         warm_up = [*call_words(options, 1), "--offload", "sequential", "--no-calibration"]
         run_arm(ArmRun(block=0, arm="warm-up"), warm_up, options.output / "warm-up", (), template)
+        os.sync()  # a checkpoint that was just made is written to disk for half a minute, in the runs' way
         ended = run_arm(ArmRun(block=0, arm="source"), words, folder, (), template)
         if ended.outcome is not Outcome.DONE:
             sys.exit(f"the source run failed: {ended.reason}")
