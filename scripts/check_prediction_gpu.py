@@ -29,6 +29,7 @@ import msgspec
 from benchlib import markdown_table, where_it_ran
 
 from tracekit.analysis.ceilings import ceiling_rows
+from tracekit.analysis.drift import machine_drift
 from tracekit.analysis.prediction.assumptions import ASSUMPTIONS
 from tracekit.analysis.prediction.predictor import Predictor
 from tracekit.analysis.prediction.rates import UnknownCost
@@ -37,7 +38,6 @@ from tracekit.api import Run, load
 from tracekit.experiment.process import run_arm
 from tracekit.experiment.template import Template
 from tracekit.experiment.verification import RESIDENT_NAME, compare, offload_words
-from tracekit.model import Measure
 from tracekit.model.experiment import ArmRun, Outcome
 from tracekit.model.plan import Configuration, PlanRow, VerifiedRow
 from tracekit.units import GIB, format_duration, format_memory, parse_bytes
@@ -49,8 +49,8 @@ One whose set-up takes the weights out of their files finds them there, since a 
 left whose state could be set.
 """
 QUANTITIES = ("set-up", "step 1", "warm step", "total", "device memory")
-PIECES = {"Python": (Measure.HOST_WORK, 0), "pageable copy": (Measure.PAGEABLE_H2D, 16 << 20)}
-"""What of the calibration tells one process's speed from another's."""
+PIECES = ("host code", "pageable copies", "page-locking")
+"""What of the machine's drift is shown, by `machine_drift`'s names."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class ArmResult(msgspec.Struct, kw_only=True):
     rows: list[VerifiedRow] = []
     failed: str = ""
     slower: dict[str, float] = {}
-    """What `PIECES` took against the source run's calibration."""
+    """What `machine_drift` says of its process against the source run's."""
 
 
 def main() -> int:
@@ -235,20 +235,9 @@ def finished(options: argparse.Namespace, arm: Arm, source: Run, predictor: Pred
     configuration = configured(arm, predictor)
     row = PlanRow(configuration=configuration, prediction=predictor.predict(configuration), totals={})
     result.rows = compare(row, run.summary())
-    before, now = speeds(source), speeds(run)
-    result.slower = {piece: now[piece] / before[piece] for piece in now if before.get(piece)}
+    before, now = (ceiling_rows(each.data.calibration) for each in (source, run))
+    result.slower = machine_drift(before, now)
     return result
-
-
-def speeds(run: Run) -> dict[str, float]:
-    """What each piece of the calibration took (median, ns)."""
-    rows = ceiling_rows(run.data.calibration)
-    return {
-        piece: float(row.median_ns)
-        for piece, wanted in PIECES.items()
-        for row in rows
-        if (row.measure, row.size_bytes) == wanted
-    }
 
 
 def taken(weights: Weights, denoisers: Sequence[str], budget: int, order: str) -> tuple[str, ...]:
@@ -283,8 +272,8 @@ def table(options: argparse.Namespace) -> str:
         f"(step 1: {format_duration(steps[0].wall_ns)}, last: {format_duration(steps[-1].wall_ns)}). "
         "Each arm is a process of its own, its weights in the page cache and not mapped. "
         "Error: predicted against measured; (outside): the measured value is outside the predicted range. The last "
-        "columns say what an offloaded module's call, and a 16 MiB copy from pageable memory, took in the arm's "
-        "calibration against the source run's: how much slower the machine was.",
+        "columns say what the same pieces of work took in the arm's calibration against the source run's: how much "
+        "slower the machine was.",
         rows_table(seen),
         errors(seen),
         "## Kept aside",

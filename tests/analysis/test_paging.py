@@ -67,6 +67,19 @@ def test_a_cold_start_alone() -> None:
     assert "3 later steps probed" in found.reason
 
 
+def test_what_the_kernel_read_ahead_was_in_memory_and_came_from_disk_all_the_same() -> None:
+    found = evidence(sampled(build_run(steps=4), lambda run, step: (0.5, 1.0) if step < 1 else WARM))
+    assert found.read_ahead_bytes == pytest.approx(0.5 * found.mapped_bytes, rel=0.01)
+    assert " came from disk at their first onload, " in found.reason
+    assert " of it read ahead of its own copy" in found.reason
+    # Half was in memory, the other half was read: nothing ahead.
+    half = evidence(sampled(build_run(steps=4), lambda run, step: (0.5, 0.5) if step < 1 else WARM))
+    assert half.read_ahead_bytes < 0.01 * half.mapped_bytes
+    assert " were missing from memory at their first onload" in half.reason
+    cached = evidence(sampled(build_run(), lambda run, step: WARM))
+    assert cached.read_ahead_bytes == 0
+
+
 def test_every_step_pages_and_none_is_called_warm() -> None:
     timeline = build_timeline(sampled(build_run(steps=4), lambda run, step: COLD))
     summary = summarize(timeline)

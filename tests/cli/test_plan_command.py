@@ -86,6 +86,9 @@ def test_a_verified_plan_has_measured_beside_predicted(
     quantities = {row.quantity: row for row in plan.verified}
     assert {"set-up", "step 1", "warm step", "total", "device memory"} == quantities.keys()
     assert {row.configuration for row in plan.verified} == {plan.best[50]}
+    (drift,) = plan.drifts
+    assert drift.configuration == plan.best[50]
+    assert {"host code", "pageable copies", "cloning"} <= drift.slower.keys()
     memory = quantities["device memory"]
     assert memory.predicted.high >= memory.measured
     # A folder with a plan in it is still a run folder, which --force replaces.

@@ -12,6 +12,7 @@ from tracekit.model.finding import Basis, Finding, Gain
 from tracekit.model.plan import (
     BreakEven,
     Configuration,
+    Drift,
     Estimate,
     Limit,
     OffloadPlan,
@@ -84,6 +85,7 @@ def make_plan(modules: int = 2, **changes: Any) -> OffloadPlan:
             VerifiedRow(configuration=pinned.name, quantity="device memory", predicted=about(300 * MIB),
                         measured=310 * MIB, error=-0.0323),
         ],
+        "drifts": [Drift(configuration=pinned.name, slower={"host code": 1.52, "pageable copies": 1.07, "pin": 0.85})],
         "findings": [finding],
     }  # fmt: skip
     return OffloadPlan(**(fields | changes))
@@ -99,6 +101,12 @@ def test_golden() -> None:
     text = printed(make_plan())
     assert max(map(len, text.splitlines())) <= 80
     assert_golden("plan.txt", text)
+
+
+def test_a_machine_that_was_as_fast_is_said_to_have_been() -> None:
+    text = printed(make_plan(drifts=[Drift(configuration="model", slower={"host code": 1.09, "cloning": 0.92})]))
+    assert "model: just before it, the machine was as fast" in text
+    assert "machine  " not in printed(make_plan(drifts=[Drift(configuration="model", slower={})]))
 
 
 def test_the_widest_figures_are_whole_at_80_columns() -> None:

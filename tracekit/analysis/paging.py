@@ -108,8 +108,7 @@ class _Seen:
         if not _missing(self.probed):
             return "every page of the weights that were probed was in memory before its copy"
         rows, when = (self.probed, "copy") if _missing(self.later) else (self.first, "first onload")
-        size = format_bytes(rows["size"].sum())
-        return f"{format_bytes(_missing(rows))} of {size} of weights were missing from memory at their {when}"
+        return _missing_words(rows, when)
 
     def _later_units(self) -> pd.DataFrame:
         """Bytes by step (outside steps: by run) of later onloads; not of a step that is mostly first onloads."""
@@ -118,10 +117,7 @@ class _Seen:
         return units[units["size"] > first]
 
     def _cold_reason(self, later_steps: int) -> str:
-        missing = (
-            f"{format_bytes(_missing(self.first))} of {format_bytes(self.first['size'].sum())} of weights were missing "
-            "from memory at their first onload"
-        )
+        missing = _missing_words(self.first, "first onload")
         if self.later.empty:
             return f"{missing}; no later onload was probed"
         return f"{missing}, none at later ones ({later_steps} later steps probed)"
@@ -137,6 +133,16 @@ def _missing(rows: pd.DataFrame) -> int:
     Read-ahead hides the first; where the disk is not counted, there is only the first.
     """
     return int(min(max(rows["absent"].sum(), rows["read"].sum()), rows["size"].sum()))
+
+
+def _missing_words(rows: pd.DataFrame, when: str) -> str:
+    """How much was missing, and where that is more than the absent pages: that it was read ahead."""
+    missing, size = _missing(rows), rows["size"].sum()
+    ahead = missing - int(rows["absent"].sum())
+    of_all = f"{format_bytes(missing)} of {format_bytes(size)} of weights"
+    if ahead > TRACE * size:
+        return f"{of_all} came from disk at their {when}, {format_bytes(ahead)} of it read ahead of its own copy"
+    return f"{of_all} were missing from memory at their {when}"
 
 
 def _by_step(rows: pd.DataFrame) -> pd.DataFrame:

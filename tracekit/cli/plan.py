@@ -60,7 +60,7 @@ def command(
         click.echo(row.code, nl=False)
         return
     if verify is not None:
-        made.verified = verify_plan(
+        verify_plan(
             opened.data,
             made,
             verify,

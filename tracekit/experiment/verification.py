@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
+from tracekit.analysis.ceilings import ceiling_rows
+from tracekit.analysis.drift import machine_drift
 from tracekit.capture.filecache import cache_files, evict_files
 from tracekit.errors import UsageError
 from tracekit.experiment.process import run_arm
@@ -16,7 +18,7 @@ from tracekit.experiment.template import Template
 from tracekit.model import Manifest, Phase, RunData, Summary
 from tracekit.model.causes import Cause
 from tracekit.model.experiment import ArmRun, Outcome
-from tracekit.model.plan import Configuration, Estimate, OffloadPlan, PlanRow, VerifiedRow
+from tracekit.model.plan import Configuration, Drift, Estimate, OffloadPlan, PlanRow, VerifiedRow
 from tracekit.model.summary import CauseRow, PagingEvidence, PhaseCauseRow
 from tracekit.model.typical import warm_steps
 from tracekit.offload.modes import modes
@@ -39,8 +41,10 @@ def verify_plan(
     on_configuration: OnConfiguration | None = None,
     *,
     from_disk: bool = False,
-) -> list[VerifiedRow]:
+) -> None:
     """Run the `count` best configurations of a plan, each in a process of its own, and set measured beside predicted.
+
+    The plan's `verified` and `drifts` are what was found.
 
     The processes are forked as an experiment's arms are, so that the libraries are imported once.
     They run the profiled pipeline in the same way, its number of steps included. Their run folders stay in the run's,
@@ -57,13 +61,16 @@ def verify_plan(
         raise UsageError("nothing in this plan fits, so that there is nothing to verify")
     files = sorted(find_folder(profiled.manifest.workload).rglob("*.safetensors"))  # what diffusers maps
     verified: list[VerifiedRow] = []
+    drifts: list[Drift] = []
     with Template() as template:
         for place, row in enumerate(rows):
             if on_configuration is not None:
                 on_configuration(row.configuration.name, place, len(rows))
             (evict_files if from_disk else cache_files)(files)
-            verified += _run_configuration(row, words, profiled, made.vram_bytes, template)
-    return verified
+            found, drift = _run_configuration(row, words, profiled, made.vram_bytes, template)
+            verified += found
+            drifts.append(drift)
+    made.verified, made.drifts = verified, drifts
 
 
 def read_from_disk(paging: PagingEvidence | None) -> bool:
@@ -100,8 +107,8 @@ def base_options(manifest: Manifest) -> list[str]:
 
 def _run_configuration(
     row: PlanRow, words: Sequence[str], profiled: RunData, vram_bytes: int | None, template: Template
-) -> list[VerifiedRow]:
-    """Profile one configuration into a folder of its own.
+) -> tuple[list[VerifiedRow], Drift]:
+    """Profile one configuration into a folder of its own; how far off it was predicted, and the machine's drift.
 
     Raises:
         UsageError: it failed, or another pipeline ran than the one that was profiled.
@@ -117,7 +124,8 @@ def _run_configuration(
         raise UsageError(f"verifying {row.configuration.name} failed: {ended.reason or ended.outcome}")
     if _weights(read_run(target)) != _weights(profiled):
         raise UsageError(f"{manifest.workload} has other weights than when it was profiled: profile it anew")
-    return compare(row, ended.summary)
+    slower = machine_drift(ceiling_rows(profiled.calibration), ended.summary.ceilings)
+    return compare(row, ended.summary), Drift(configuration=row.configuration.name, slower=slower)
 
 
 def offload_words(configuration: Configuration, resident_file: Path) -> list[str]:

@@ -195,11 +195,22 @@ class VerifiedRow(msgspec.Struct, kw_only=True):
     error: float
 
 
+class Drift(msgspec.Struct, kw_only=True):
+    """How fast the machine was while a configuration was run: by piece of work, against the profiled run (1.2: slower).
+
+    Both processes measured it before they ran (`tracekit.analysis.drift`).
+    """
+
+    configuration: str
+    slower: dict[str, float]
+
+
 class OffloadPlan(msgspec.Struct, kw_only=True):
     """Everything that is shown of a plan, in display order.
 
     `vram_bytes` and `ram_bytes` are the caps (None: not known). `best` is the name of the fastest that fits, by number
-    of steps. `findings` are the run's. `measured` is the profiled run's own configuration.
+    of steps. `findings` are the run's. `measured` is the profiled run's own configuration. `drifts` has one entry for
+    each configuration that was `verified`.
     """
 
     path: str
@@ -217,4 +228,5 @@ class OffloadPlan(msgspec.Struct, kw_only=True):
     assumptions: list[str]
     notes: list[str]
     verified: list[VerifiedRow] = []
+    drifts: list[Drift] = []
     findings: list[Finding] = []

@@ -114,8 +114,8 @@ class PagingEvidence(msgspec.Struct, kw_only=True):
 
     Bytes are None where the system does not tell, or nothing asked it.
     `mapped_bytes` are the weights that still lived in a mapped file when they were first onloaded: only they can page.
-    `resident_before` is their mean residency before the first onload, weighted by bytes (None: the kernel does not
-    tell).
+    `resident_before` is their mean residency when the copy of their first onload began, weighted by bytes (None: the
+    kernel does not tell); what was read ahead of a weight's own copy is in it.
     """
 
     paging: Paging
@@ -125,6 +125,14 @@ class PagingEvidence(msgspec.Struct, kw_only=True):
     later_read_bytes: int | None
     resident_before: float | None
     paged_steps: list[tuple[int, int]]
+
+    @property
+    def read_ahead_bytes(self) -> int:
+        """What first onloads found in memory only because the kernel had read it from disk ahead of their copies."""
+        if self.resident_before is None or self.first_read_bytes is None:
+            return 0
+        there = round(self.resident_before * self.mapped_bytes)
+        return min(max(self.first_read_bytes - (self.mapped_bytes - there), 0), there)
 
     @property
     def is_trace(self) -> bool:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import log
 
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from tracekit.model.plan import BreakEven, Estimate, OffloadPlan, PlanRow, VerifiedRow
+from tracekit.model.plan import BreakEven, Drift, Estimate, OffloadPlan, PlanRow, VerifiedRow
 from tracekit.render.blocks import bullets, print_blocks, table, text_lines
 from tracekit.render.findings import gain_words, together
 from tracekit.render.plaintext import shorten_left, shorten_right, visible
 from tracekit.units import format_bytes, format_duration, format_memory, format_share
 
 MAX_MODULES = 8
+DRIFT_SHOWN = 1.1
+"""A machine's speed is said to have changed from so much on, either way."""
 _NAME = 24
 
 
@@ -40,7 +43,7 @@ def render_plan(plan: OffloadPlan, console: Console) -> None:
         blocks.append(bullets("pays", [break_even_line(each) for each in plan.break_even], "green"))
     if plan.residents is not None:
         blocks += [text_lines([f"Keep  {plan.residents.reason}"]), _modules(plan)]
-    blocks += _verified(plan.verified)
+    blocks += _verified(plan)
     if plan.findings:
         found = [f"{finding.slug}: {gain_words(finding)}" for finding in plan.findings]
         alternatives = [line] if (line := together(plan.findings)) else []
@@ -158,8 +161,8 @@ def _modules(plan: OffloadPlan) -> RenderableType:
     return table(["kept module", "size", "saves a step"], rows, f"{more:,} more" if more > 0 else "")
 
 
-def _verified(rows: Sequence[VerifiedRow]) -> list[RenderableType]:
-    if not rows:
+def _verified(plan: OffloadPlan) -> list[RenderableType]:
+    if not plan.verified:
         return []
     cells = [
         [
@@ -169,9 +172,26 @@ def _verified(rows: Sequence[VerifiedRow]) -> list[RenderableType]:
             amount(row, row.measured),
             f"{row.error:+.0%}",
         ]
-        for row in rows
+        for row in plan.verified
     ]
-    return [table(["verified", "", "predicted", "measured", "error"], cells, "error: predicted against measured")]
+    note = "error: predicted against measured"
+    rows = table(["verified", "", "predicted", "measured", "error"], cells, note)
+    return [rows, *([bullets("machine", drifts, "yellow")] if (drifts := drift_lines(plan.drifts)) else [])]
+
+
+def drift_lines(drifts: Sequence[Drift]) -> list[str]:
+    """How fast the machine was while each configuration was verified, where that was measured."""
+    return [f"{drift.configuration}: {_drift_words(drift)}" for drift in drifts if drift.slower]
+
+
+def _drift_words(drift: Drift) -> str:
+    before = "as before the profiled run"
+    off = [(f"{ratio:.2f}", piece) for piece, ratio in drift.slower.items() if abs(log(ratio)) > log(DRIFT_SHOWN)]
+    if not off:
+        return f"just before it, the machine was as fast {before}, within {DRIFT_SHOWN - 1:.0%}"
+    (first, piece), *others = off
+    more = "".join(f", {times} for {other}" for times, other in others)
+    return f"just before it, the machine took {first} times as long {before} for {piece}{more}"
 
 
 def amount(row: VerifiedRow, value: int) -> str:

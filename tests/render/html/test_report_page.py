@@ -28,7 +28,7 @@ from tracekit.analysis.prediction.predictor import Predictor
 from tracekit.analysis.report import build_report
 from tracekit.model import RunData, Summary, Timeline
 from tracekit.model.finding import Basis, Finding, Gain
-from tracekit.model.plan import OffloadPlan
+from tracekit.model.plan import Drift, Estimate, OffloadPlan, VerifiedRow
 from tracekit.model.report import Report
 from tracekit.render.html import render_report
 
@@ -98,6 +98,18 @@ def test_a_long_run_stays_small() -> None:
                 assert columns <= 60
             else:
                 assert len(trace["x"]) <= 2_000
+
+
+def test_what_was_verified_stands_beside_how_fast_the_machine_was(run_folder: Path) -> None:
+    timeline, summary, plan = reported(build_timeline(tracekit.load(run_folder).data))
+    about = Estimate(2 * 10**9, 10**9, 3 * 10**9)
+    plan.verified = [
+        VerifiedRow(configuration="resident", quantity="warm step", predicted=about, measured=10**9, error=1.0)
+    ]
+    plan.drifts = [Drift(configuration="resident", slower={"page-locking": 1.31})]
+    page = spaced(render_report(build_report([(timeline, summary, plan)])))
+    assert "just before it, the machine took 1.31 times as long as before the profiled run for page-locking" in page
+    assert "+100%" in page
 
 
 def test_the_policy_allows_exactly_what_is_in_the_page(page_file: Path) -> None:

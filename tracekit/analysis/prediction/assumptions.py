@@ -17,7 +17,7 @@ ASSUMPTIONS: Sequence[str] = (
     "Page-locking and cloning go at their calibrated rates. diffusers page-locks each weight rounded up to a power of "
     "two.",
     "Low and high take everything measured at its fastest and slowest warm step, or calibration sample, all at once. "
-    "The cold step was measured once, so its own spread is not known.",
+    "The cold step was measured once, so its own spread is not known; nor is how fast the machine is at another time.",
     "Device memory is weights by each mode's rules beside the activations of the same module in this run; its upper "
     "end takes the most of both, what the allocator may not split off and what its cache held. The CUDA context (about "
     "0.5 GiB) comes on top of it.",

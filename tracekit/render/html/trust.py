@@ -15,11 +15,13 @@ MARKS = {CheckState.PASSED: "âœ“", CheckState.NOTED: "!", CheckState.FAILED: "âœ
 def paging_facts(paging: PagingEvidence) -> list[tuple[str, str]]:
     """What the paging verdict rests on."""
     resident = "the kernel does not tell" if paging.resident_before is None else format_share(paging.resident_before)
+    if paging.read_ahead_bytes > 0.01 * paging.mapped_bytes:
+        resident += f", {format_bytes(paging.read_ahead_bytes)} of it read ahead from disk"
     steps = ", ".join(f"{run + 1}.{step + 1}" for run, step in paging.paged_steps[:12])
     more = f" and {len(paging.paged_steps) - 12} more" if len(paging.paged_steps) > 12 else ""
     return [
         ("Weights in mapped files", format_bytes(paging.mapped_bytes)),
-        ("In memory before their first onload", resident),
+        ("In memory when the copy of their first onload began", resident),
         ("Read from disk in first onloads", known_bytes(paging.first_read_bytes)),
         ("Read from disk in later onloads", known_bytes(paging.later_read_bytes)),
         ("Steps that paged (run.step)", f"{steps}{more}" if steps else "none"),

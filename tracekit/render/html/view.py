@@ -33,7 +33,7 @@ from tracekit.render.html.trust import MARKS, command_line, paging_facts, proven
 from tracekit.render.html.verdict import bars_table, facts, first_and_warm, step_bars
 from tracekit.render.memoryholders import memory_holder_lines
 from tracekit.render.plaintext import visible
-from tracekit.render.plan import misfit
+from tracekit.render.plan import drift_lines, misfit
 
 
 def page_view(report: Report) -> dict[str, Any]:
@@ -142,6 +142,7 @@ def _run_view(run: RunReport, index: int) -> dict[str, Any]:
         if run.plan
         else [],
         "verified_table": verified_table(run.plan.verified) if run.plan and run.plan.verified else None,
+        "drifts": [visible(line) for line in drift_lines(run.plan.drifts)] if run.plan else [],
         "plan_command": shlex.join(["tracekit", "plan", visible(run.path), "--verify", "3"]),
         "charts": sorted(figures),
         "heights": {name: figure["layout"]["height"] for name, figure in figures.items()},
