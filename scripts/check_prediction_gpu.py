@@ -6,9 +6,10 @@ that a call that ran out of its `--seconds` is continued by the same call; `--ta
 what is there, which needs no GPU. Two configurations are kept aside: nobody looked at their times while the model was
 built, and they are reported apart.
 
-The source run's own configuration is among the arms, twice: how far these are from the source run is what no prediction
-from one run can do better than. Each process calibrates the machine anew; how much slower it found it than the source
-run did stands in the last columns.
+The source run's own configuration is among the arms, several times: how far these are from the source run is what no
+prediction from one run can do better than. Each process calibrates the machine anew; how much slower it found it than
+the source run did stands in the last columns. Every arm is predicted a second time, from that one of these sequential
+runs which was nearest in time: what is left of an error then is the model's, not the machine's drift.
 
     scripts/check_prediction_gpu.py --output /tmp/prediction [--pipeline synthetic:sdxl-denoiser --size 1024]
         [--vram 12GB] [--steps 8] [--seconds 540] [--arms NAME;NAME] [--table]
@@ -19,10 +20,12 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -49,6 +52,8 @@ One whose set-up takes the weights out of their files finds them there, since a 
 left whose state could be set.
 """
 QUANTITIES = ("set-up", "step 1", "warm step", "total", "device memory")
+TOUCHED = 40 * GIB
+"""More host memory than any arm takes beside the page cache: group offload page-locks 34.6 GiB for Flux."""
 PIECES = ("host code", "pageable copies", "page-locking")
 """What of the machine's drift is shown, by `machine_drift`'s names."""
 
@@ -74,27 +79,31 @@ def partial(gib: float, order: str, memory: str = "as-loaded") -> dict[str, obje
     }
 
 
+SOURCE = Configuration(mode="sequential")
 STREAM = Configuration(mode="group", stream=True)
-TWO_BLOCKS = Configuration(mode="group", group_level="block_level", blocks_per_group=2, stream=True)
+RECORDED = Configuration(mode="group", group_level="block_level", stream=True, record_stream=True)
 ARMS = (
-    Arm("sequential, again", Configuration(mode="sequential"), 4),
     Arm("sequential, anonymous", Configuration(mode="sequential", host_memory="anonymous"), 4),
     Arm("sequential, pinned", Configuration(mode="sequential", host_memory="pinned"), 4),
     Arm("2 GiB resident, smallest first", steps=4, **partial(2, "smallest")),  # type: ignore[arg-type]
     Arm("4 GiB resident, largest first", steps=4, **partial(4, "largest")),  # type: ignore[arg-type]
+    Arm("sequential, again", SOURCE, 4),
     Arm("8 GiB resident, smallest first", steps=4, **partial(8, "smallest")),  # type: ignore[arg-type]
     Arm("8 GiB resident, largest first, 10 steps", steps=10, **partial(8, "largest")),  # type: ignore[arg-type]
     Arm("group, leaf, stream", STREAM, 10),
     Arm("group, leaf, stream, 28 steps", STREAM, 28),
     Arm("group, block, stream", Configuration(mode="group", group_level="block_level", stream=True), 10),
-    Arm("group, leaf, no stream", Configuration(mode="group"), 3),
-    Arm("sequential, once more", Configuration(mode="sequential"), 4),
+    Arm("sequential, a third time", SOURCE, 4),
+    Arm("group, leaf, no stream", Configuration(mode="group"), 2),
     Arm("model, no cap", Configuration(mode="model"), 4, capped=False),
     Arm("resident, no cap, 28 steps", Configuration(mode="resident"), 28, capped=False),
     Arm("group, leaf, stream, low_cpu_mem", Configuration(mode="group", stream=True, low_cpu_mem=True), 4),
     Arm("4 GiB resident, smallest, pinned, 10", steps=10, **partial(4, "smallest", "pinned")),  # type: ignore[arg-type]
-    Arm("group, two blocks, stream", TWO_BLOCKS, 10, aside=True),
-    Arm("6 GiB resident, largest, pinned", steps=4, aside=True, **partial(6, "largest", "pinned")),  # type: ignore[arg-type]
+    Arm("sequential, a fourth time", SOURCE, 4),
+    Arm("6 GiB resident, largest, pinned", steps=4, **partial(6, "largest", "pinned")),  # type: ignore[arg-type]
+    Arm("group, block, stream, record_stream", RECORDED, 10, aside=True),
+    Arm("3 GiB resident, largest, anonymous", steps=6, aside=True, **partial(3, "largest", "anonymous")),  # type: ignore[arg-type]
+    Arm("sequential, at the end", SOURCE, 4),
 )
 
 
@@ -105,6 +114,9 @@ class ArmResult(msgspec.Struct, kw_only=True):
     aside: bool
     rows: list[VerifiedRow] = []
     failed: str = ""
+    near: str = ""
+    """Which sequential run was nearest in time; empty where the arm is such a run."""
+    near_rows: list[VerifiedRow] = []
     slower: dict[str, float] = {}
     """What `machine_drift` says of its process against the source run's."""
 
@@ -137,20 +149,19 @@ def measure_all(options: argparse.Namespace, template: Template) -> None:
     predictor = Predictor(source.timeline)
     wanted = options.arms.split(";") if options.arms else [arm.name for arm in ARMS]
     for arm in (arm for arm in ARMS if arm.name in wanted):
-        if finished(options, arm, source, predictor) is not None:
+        if failure_path(folder := arm_folder(options.output, arm)).exists() or is_complete(folder):
             continue
         if time.monotonic() - begin > options.seconds:
             print("time is up: the same call goes on")
             break
         measure(options, arm, predictor, template)
-        result = finished(options, arm, source, predictor)
-        print(arm.name, result and (result.failed or warm_error(result.rows)), flush=True)
+        print(arm.name, f"after {time.monotonic() - begin:.0f} s", flush=True)
 
 
 def profile_source(options: argparse.Namespace, template: Template) -> Run:
     """The one run that everything is predicted from."""
     folder = options.output / "source"
-    if not (folder / "manifest.json").exists() or not load(folder).manifest.complete:
+    if not is_complete(folder):
         words = [
             *call_words(options, options.steps),
             *PAGE_CACHE,
@@ -163,10 +174,29 @@ def profile_source(options: argparse.Namespace, template: Template) -> Run:
         warm_up = [*call_words(options, 1), "--offload", "sequential", "--no-calibration"]
         run_arm(ArmRun(block=0, arm="warm-up"), warm_up, options.output / "warm-up", (), template)
         os.sync()  # a checkpoint that was just made is written to disk for half a minute, in the runs' way
+        for when in ("first", "again"):
+            print(f"touching host memory, {when}: {touch_memory():.1f} s", flush=True)
         ended = run_arm(ArmRun(block=0, arm="source"), words, folder, (), template)
         if ended.outcome is not Outcome.DONE:
             sys.exit(f"the source run failed: {ended.reason}")
     return load(folder)
+
+
+def touch_memory() -> float:
+    """Write to as much host memory as an arm takes, in a process of its own, and give it back; how long it took, s.
+
+    What a virtual machine touches for the first time, its host has to find: the first arm to do so would pay for it.
+    """
+    begin = time.monotonic()
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    code = f"import torch; torch.empty({min(TOUCHED, free // 2)}, dtype=torch.uint8).fill_(1)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    return time.monotonic() - begin
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a run folder is there, of a run that ended."""
+    return (folder / "manifest.json").exists() and load(folder).manifest.complete
 
 
 def call_words(options: argparse.Namespace, steps: int) -> list[str]:
@@ -220,23 +250,44 @@ def failure_path(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}-failed.txt")
 
 
-def finished(options: argparse.Namespace, arm: Arm, source: Run, predictor: Predictor) -> ArmResult | None:
+class Reference:
+    """A sequential run that arms are predicted from."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name, self.run = name, load(folder)
+        self.created = datetime.fromisoformat(self.run.manifest.created)
+        self._predictor = Predictor(self.run.timeline)
+
+    def predicted(self, arm: Arm, run: Run) -> list[VerifiedRow]:
+        """What this run says of an arm, beside what the arm's run says."""
+        configuration = configured(arm, self._predictor)
+        row = PlanRow(configuration=configuration, prediction=self._predictor.predict(configuration), totals={})
+        return compare(row, run.summary())
+
+
+def references(folder: Path) -> list[Reference]:
+    """The source run, and the arms that are its configuration once more."""
+    again = [arm for arm in ARMS if arm.configuration is SOURCE and is_complete(arm_folder(folder, arm))]
+    return [Reference("source", folder / "source"), *(Reference(arm.name, arm_folder(folder, arm)) for arm in again)]
+
+
+def finished(options: argparse.Namespace, arm: Arm, known: Sequence[Reference]) -> ArmResult | None:
     """What was predicted for an arm and what its run folder says; None: it was not run yet."""
     folder = arm_folder(options.output, arm)
     result = ArmResult(name=arm.name, aside=arm.aside)
     if failure_path(folder).exists():
         result.failed = failure_path(folder).read_text()
         return result
-    if not (folder / "manifest.json").exists():
+    if not is_complete(folder):
         return None
-    run = load(folder)
-    if not run.manifest.complete:
-        return None
-    configuration = configured(arm, predictor)
-    row = PlanRow(configuration=configuration, prediction=predictor.predict(configuration), totals={})
-    result.rows = compare(row, run.summary())
-    before, now = (ceiling_rows(each.data.calibration) for each in (source, run))
+    run, source = load(folder), known[0]
+    result.rows = source.predicted(arm, run)
+    before, now = (ceiling_rows(each.data.calibration) for each in (source.run, run))
     result.slower = machine_drift(before, now)
+    if arm.configuration is not SOURCE:
+        created = datetime.fromisoformat(run.manifest.created)
+        nearest = min(known, key=lambda reference: abs(reference.created - created))
+        result.near, result.near_rows = nearest.name, nearest.predicted(arm, run)
     return result
 
 
@@ -259,9 +310,9 @@ def taken(weights: Weights, denoisers: Sequence[str], budget: int, order: str) -
 
 def table(options: argparse.Namespace) -> str:
     """The page: all arms, those kept aside apart, and how far off the predictions were."""
-    source = load(options.output / "source")
-    predictor = Predictor(source.timeline)
-    results = [result for arm in ARMS if (result := finished(options, arm, source, predictor)) is not None]
+    known = references(options.output)
+    source = known[0].run
+    results = [result for arm in ARMS if (result := finished(options, arm, known)) is not None]
     steps = source.summary().steps
     seen, aside = ([r for r in results if r.aside is kept] for kept in (False, True))
     parts = [
@@ -279,6 +330,9 @@ def table(options: argparse.Namespace) -> str:
         "## Kept aside",
         rows_table(aside),
         errors(aside),
+        "## From the sequential run that was nearest in time",
+        near_table(results),
+        errors([ArmResult(name=r.name, aside=r.aside, rows=r.near_rows) for r in results]),
         "## What is assumed",
         "\n".join(f"- {assumption}" for assumption in ASSUMPTIONS),
     ]
@@ -297,6 +351,16 @@ def rows_table(results: Sequence[ArmResult]) -> str:
     return markdown_table(columns, lines)
 
 
+def near_table(results: Sequence[ArmResult]) -> str:
+    """Predicted from the nearest of the sequential runs: errors alone."""
+    lines = []
+    for result in results:
+        if result.near_rows:
+            found = {row.quantity: f"{row.error:+.1%}" for row in result.near_rows}
+            lines.append([result.name, result.near, *(found.get(quantity, "-") for quantity in QUANTITIES)])
+    return markdown_table(["arm", "predicted from", *QUANTITIES], lines)
+
+
 def cell(row: VerifiedRow) -> str:
     show = format_memory if row.quantity == "device memory" else format_duration
     within = "" if row.predicted.low <= row.measured <= row.predicted.high else " (outside)"
@@ -310,10 +374,6 @@ def errors(results: Sequence[ArmResult]) -> str:
         if found:
             lines.append(f"- {quantity}: median error {statistics.median(found):.1%}, worst {max(found):.1%}")
     return "\n".join(lines)
-
-
-def warm_error(rows: Sequence[VerifiedRow]) -> str:
-    return ", ".join(f"{row.quantity} {row.error:+.1%}" for row in rows)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from diffusers import TorchAoConfig
 from torchao.quantization import Int8WeightOnlyConfig
 
 import tracekit
+from tracekit.analysis.drift import machine_drift
 from tracekit.analysis.prediction.predictor import Predictor
 from tracekit.api import Run, load
 from tracekit.device.choice import prepare_device, resolve_device
@@ -96,12 +97,15 @@ def report(options: argparse.Namespace, source: Run, run: Run, weight_bytes: int
         ),
         row("warm step", before.wall_ns, predicted.warm_step_ns.value, after.wall_ns, format_duration),
     ]
+    drift = machine_drift(source.summary().ceilings, run.summary().ceilings)
+    slower = ", ".join(f"{piece} {ratio:.2f}" for piece, ratio in drift.items())
     return (
         f"# A quantized pipeline, predicted and measured\n\n{where_it_ran(run.manifest)}\n"
         f"{options.pipeline}, {options.size}x{options.size}, {options.steps} steps, sequential offload; the denoiser's "
         "linear layers in int8 (torchao, weights alone). Predicted from the first run's bytes: what unpacking the "
         "weights takes is not in it, and the last row's difference shows it.\n\n"
-        f"{markdown_table(['', 'as it is', 'int8, predicted', 'int8, measured', 'error'], rows)}\n"
+        f"{markdown_table(['', 'as it is', 'int8, predicted', 'int8, measured', 'error'], rows)}\n\n"
+        f"What the same work took before the second run, against before the first: {slower}.\n"
     )
 
 

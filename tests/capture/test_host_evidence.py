@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -27,7 +28,7 @@ from .mapped_files import MB, Weights
 Recording = Callable[..., AbstractContextManager[Recorded]]
 LAYERS = 3
 SIZE = 48 * MB
-"""Several times what read-ahead runs ahead (8 to 24 MB with windows of 8 MB): smaller weights are there beforehand."""
+"""More than what read-ahead runs ahead (8 to 32 MB with windows of 8 MB): smaller weights are there beforehand."""
 
 pytestmark = pytest.mark.usefixtures("emulated")
 
@@ -53,14 +54,22 @@ def steps(recording: Recording, weights: Weights, *before: Callable[[], object] 
     return [samples.iloc[LAYERS * n : LAYERS * (n + 1)] for n in range(len(before))]
 
 
+def assert_read_ahead(samples: pd.DataFrame) -> None:
+    """What is in memory before a copy was read during the copies before it, ahead of its own; and not all of it is."""
+    read = samples.read_bytes.cumsum().shift(fill_value=0)
+    there = SIZE * (np.arange(LAYERS) + samples.resident_before.fillna(0))
+    assert (there <= read + 0.1 * SIZE).all()
+    assert samples.resident_before.min() < 1
+
+
 def test_evicted_weights_are_read_from_disk_once(recording: Recording, weights: Weights) -> None:
     ranges = mapped_weights([weights])
     first, second, third = steps(recording, weights, lambda: evict(ranges), None, None)
     assert set(first.host_memory) == {"mmap"}
     assert set(first.file_path) == {str(weights.path)}
     assert first.read_bytes.sum() == pytest.approx(LAYERS * SIZE, rel=0.15)
-    # Read-ahead spills over: some pages of the next weight are there already, a third at most on the whole.
-    assert first.resident_before.mean() < 1 / 3
+    assert first.resident_before.iloc[0] == pytest.approx(0, abs=0.01)
+    assert_read_ahead(first)
     assert (first.minor_faults > 0).any()
     for warm in (second, third):
         assert warm.read_bytes.sum() == 0
@@ -106,7 +115,7 @@ def test_eviction_between_steps_shows_again_at_once(recording: Recording, weight
     # At most the first copy was only watched; what it read has every other one probed in full.
     assert paged.read_bytes.iloc[0] > 0
     assert paged.resident_before.iloc[1:].notna().all()
-    assert paged.resident_before.iloc[1:].max() < 1 / 2
+    assert_read_ahead(paged)
     assert after.read_bytes.sum() == 0
 
 
