@@ -20,18 +20,18 @@ CALLS = st.lists(
 )
 
 
-def played(calls: list[tuple[object, ...]]) -> Machine:
-    machine = Machine()
+def played(calls: list[tuple[object, ...]], *, in_place: bool = False) -> Machine:
+    machine = Machine(in_place=in_place)
     for name, *arguments in calls:
         getattr(machine, str(name))(*arguments)
     return machine
 
 
-@given(CALLS)
+@given(CALLS, st.booleans())
 def test_no_schedule_is_shorter_than_a_resource_is_busy_or_longer_than_all_together(
-    calls: list[tuple[object, ...]],
+    calls: list[tuple[object, ...]], in_place: bool
 ) -> None:
-    machine = played(calls)
+    machine = played(calls, in_place=in_place)
     busy = (machine.host_busy, machine.compute_busy, machine.link_busy)
     assert max(busy) <= machine.now <= sum(busy)
 
@@ -39,6 +39,13 @@ def test_no_schedule_is_shorter_than_a_resource_is_busy_or_longer_than_all_toget
 @given(CALLS, CALLS)
 def test_more_work_never_ends_sooner(calls: list[tuple[object, ...]], more: list[tuple[object, ...]]) -> None:
     assert played(calls + more).now >= played(calls).now
+
+
+@given(CALLS)
+def test_a_host_that_computes_itself_does_nothing_beside_it(calls: list[tuple[object, ...]]) -> None:
+    machine = played(calls, in_place=True)
+    assert machine.host >= machine.host_busy + machine.compute_busy
+    assert machine.now >= played(calls).now
 
 
 @pytest.mark.parametrize(("copy", "compute"), [(10, 3), (3, 10), (5, 5)])

@@ -150,6 +150,16 @@ def test_host_work_is_slower_where_the_host_stages_copies_and_the_way_back_is_th
     assert 0.4 * most < saved <= most
 
 
+def test_kernels_that_the_host_computes_are_no_work_that_staging_slows_and_hide_nothing() -> None:
+    run = build_run(device="emulated", steps=4, blocks=6, weight_bytes=8 << 20)
+    resident = Configuration(mode="resident")
+    even, slowed = (Predictor(build_timeline(calibrated(run, slower=slower))) for slower in (1, 10))
+    host = sum(event.host_ns for event in even.warm[0].events if event.op is Op.WORK)
+    assert even.compute_ns == pytest.approx((1 + 4 * 6) * KERNEL_NS)
+    assert even.predict(resident).warm_step_ns.value == pytest.approx(host + even.compute_ns, rel=0.01)
+    assert slowed.predict(resident).warm_step_ns.value == pytest.approx(host / 10 + even.compute_ns, rel=0.02)
+
+
 def test_what_staging_does_to_the_host_is_named_where_it_is_unknown() -> None:
     run = build_run(steps=2)
     noted = Predictor(build_timeline(run)).predict(Configuration(mode="resident"))

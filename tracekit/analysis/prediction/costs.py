@@ -13,7 +13,7 @@ from tracekit.analysis.prediction.copies import CopyEvidence
 from tracekit.analysis.prediction.hooks import HookCosts
 from tracekit.analysis.prediction.rates import Level, Rates, UnknownCost
 from tracekit.analysis.prediction.slowdown import Factors, Slowdown, scale
-from tracekit.analysis.prediction.tape import Tape
+from tracekit.analysis.prediction.tape import Tape, kernels_in_place
 from tracekit.analysis.prediction.weights import Weight
 from tracekit.model import CeilingRow, Measure, Timeline
 from tracekit.model.text import codes_and_texts
@@ -37,6 +37,8 @@ class Evidence:
     owners: Sequence[str]
     """The modules with weights that a warm step calls."""
     grouped: bool
+    in_place: bool
+    """Whether kernels run in the host's own time."""
 
     @classmethod
     def of(cls, timeline: Timeline, activity: Activity, steps: Sequence[Tape]) -> Evidence:
@@ -53,7 +55,8 @@ class Evidence:
         called = dict.fromkeys(event.fqn for tape in steps for event in tape.events)  # in order
         with_weights = set(codes_and_texts(timeline.run.parameters["fqn"])[1])
         owners = [fqn for fqn in called if fqn in with_weights]
-        return cls(copies, hooks, rows, bands, work_band, Slowdown(rows), copies.staged, owners, grouped)
+        in_place = kernels_in_place(timeline)
+        return cls(copies, hooks, rows, bands, work_band, Slowdown(rows), copies.staged, owners, grouped, in_place)
 
 
 class Costs:
@@ -69,6 +72,7 @@ class Costs:
         self._owners = evidence.owners
         self._staged = [evidence.staged.get(fqn, 0.0) for fqn in evidence.owners]
         self._grouped = evidence.grouped
+        self.in_place = evidence.in_place
         self.work_factor = _factor(evidence.work_band, level)
         self.call_ns = evidence.copies.call_ns
         self.notes: set[str] = set()

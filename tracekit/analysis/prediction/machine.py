@@ -10,9 +10,10 @@ class Machine:
     """When each resource is free again, in ns since the start, and for how long it was busy.
 
     The host issues everything, in program order. What it waits for is said by each call; nothing overlaps that the
-    calls do not let overlap.
+    calls do not let overlap. `in_place`: there is no device, and the host computes what it launches.
     """
 
+    in_place: bool = False
     host: float = 0.0
     compute: float = 0.0
     link: float = 0.0
@@ -32,6 +33,8 @@ class Machine:
         self.host_busy += host_ns
         if device_ns:
             self.compute = max(max(self.compute, begin) + device_ns, self.host)
+            if self.in_place:
+                self.host = self.compute = self.host + device_ns
             self.compute_busy += device_ns
 
     def copy(self, link_ns: float, host_ns: float = 0.0) -> None:

@@ -21,7 +21,7 @@ class Offloader:
     def __init__(self, weights: Weights, costs: Costs, *, paging: bool = False) -> None:
         self.weights = weights
         self.costs = costs
-        self.machine = Machine()
+        self.machine = Machine(in_place=costs.in_place)
         self._brought = self._brought_bytes = self._returned = self._returned_bytes = 0
         self.device_bytes = 0
         self.beside_bytes = 0

@@ -102,6 +102,8 @@ class TapeReader:
             | called(calls, "Synchronize")
             | activity.collections
         )
+        if kernels_in_place(timeline):
+            self._away |= activity.kernels
         self._own = Coverage.of_rows(spans, (spans["kind"] == SpanKind.TRACEKIT).to_numpy())
         self._own_or_collecting = self._own | activity.collections
         self._away_or_allocating = self._away | called(calls, *ALLOCATING)
@@ -200,6 +202,11 @@ def _beginning(rows: pd.DataFrame, start_ns: int, end_ns: int) -> pd.DataFrame:
     """Those of the rows, which are in order, that begin in ``[start_ns, end_ns)``."""
     low, high = np.searchsorted(rows["start_ns"].to_numpy(), [start_ns, end_ns])
     return rows.iloc[low:high]
+
+
+def kernels_in_place(timeline: Timeline) -> bool:
+    """Whether the host computes kernels itself, in the calls that launch them: the emulated device's do."""
+    return timeline.run.manifest.device.kind == "emulated"
 
 
 def called(runtime_calls: pd.DataFrame, *words: str) -> Coverage:
