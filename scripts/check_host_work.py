@@ -3,10 +3,10 @@
 
 Chains of modules under accelerate's sequential offload are profiled, and what offload hooks and model code take in a
 warm step is set beside that of a chain without weights to speak of. First chains of modules that are alike but for the
-size of their weights, beside what the calibration of the same processes says of a copy of that size. Then chains in
-which modules with 16 MiB are followed by unlike ones with next to none, beside the factor that predictions take for all
-of a mode's work. On CUDA the weights are copied from page-locked memory as well, which nothing stages: the factor
-should then be 1.
+size of their weights, then chains in which modules with 16 MiB are followed by unlike ones with next to none. Beside
+the factor stands what predictions make of it: from the run with weights and its calibration, what the same work would
+take if nothing were staged. On CUDA the weights are copied from page-locked memory as well, which nothing stages: the
+factor should then be 1.
 
     scripts/check_host_work.py --output reports/host-work-cpu.md [--device emulated]
 """
@@ -26,8 +26,8 @@ from torch import nn
 from torch.nn import functional
 
 import tracekit
-from tracekit.analysis.ceilings import ceiling_rows
-from tracekit.analysis.prediction.slowdown import Slowdown
+from tracekit.analysis.prediction.predictor import Predictor
+from tracekit.api import Run
 from tracekit.device.choice import DeviceChoice, prepare_device, resolve_device
 from tracekit.device.describe import describe_device
 from tracekit.model import Cause
@@ -83,10 +83,10 @@ class Chains:
     def __init__(self, choice: DeviceChoice, folder: Path) -> None:
         self.device = torch.device(choice.torch_device)
         self._folder = folder
-        self.calibrations: list[Slowdown] = []
+        self.expected: list[float] = []
 
     def host_work_us(self, sizes: Sequence[int], forwards: Sequence[Forward], pinned: bool) -> float:
-        """What hooks and model code take a module in a warm step, us; calibrated where something is staged."""
+        """What hooks and model code take a module in a warm step, us; what is expected, where something is staged."""
         chain = nn.Sequential(*(Block(size, pinned, forward) for size, forward in zip(sizes, forwards, strict=True)))
         cpu_offload(chain, self.device)
         x = torch.ones(1, 64, device=self.device)
@@ -100,12 +100,21 @@ class Chains:
             if row.step_index > 1 and row.cause in (Cause.HOOKS, Cause.MODEL):
                 took[row.step_index] = took.get(row.step_index, 0) + row.duration_ns
         if calibrate:
-            self.calibrations.append(Slowdown(ceiling_rows(run.data.calibration)))
+            self.expected.append(expected_factor(run))
         return statistics.median(took.values()) / len(sizes) / 1000
 
-    def expected(self, sizes: Sequence[int]) -> float:
-        """The factor that predictions take where so much is staged at each module."""
-        return statistics.median(found.usual(sizes)[1] for found in self.calibrations)
+
+def expected_factor(run: Run) -> float:
+    """How much longer a run's host work takes, by its calibration, than if the host staged nothing."""
+    predictor = Predictor(run.timeline)
+    evidence = predictor.evidence
+    slower = evidence.slowdown.usual([evidence.staged.get(fqn, 0.0) for fqn in evidence.owners])
+    near, apart = (
+        sum(event.host_ns for event in predictor.warm[0].events if event.in_owner is in_owner)
+        for in_owner in (True, False)
+    )
+    near += sum(evidence.hooks.onload.values()) + sum(evidence.hooks.offload.values())
+    return (near + apart) / (near / slower.near[1] + apart / slower.apart[1])
 
 
 def alike(size: int) -> tuple[list[int], list[Forward]]:
@@ -143,7 +152,7 @@ def main() -> None:
                     for _ in range(options.rounds)
                 ]
                 us, alone = (statistics.median(times) for times in zip(*taken, strict=True))
-                expected = "1" if pinned else f"{chains.expected(sizes):.2f}"
+                expected = "1" if pinned else f"{statistics.median(chains.expected[-options.rounds :]):.2f}"
                 memory = "page-locked" if pinned else "pageable"
                 rows.append([name, memory, f"{alone:.0f}", f"{us:.0f}", f"{us / alone:.2f}", expected])
     header = ["weights", "host memory", "without weights, us a module", "with, us a module", "factor", "predicted"]

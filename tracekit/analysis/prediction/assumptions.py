@@ -11,8 +11,9 @@ ASSUMPTIONS: Sequence[str] = (
     "order is worked off on three resources: the host thread, the compute stream, the copy engine.",
     "A weight's warm copy takes what it took here from the same kind of host memory; from another kind, what the "
     "calibration took for its size. Copies back go into fresh memory.",
-    "Host code is slower where the host itself has just copied weights, its caches being full of them: by what the "
-    "calibration saw of an offloaded module after copies of that size, and of others behind it that bring nothing.",
+    "Host code is slower where the host itself has just copied weights, its caches being full of them: modules with "
+    "weights by what the calibration saw of an offloaded one after copies of that size, the code between them by what "
+    "it saw of others behind it that bring nothing.",
     "diffusers' group hooks take the host as long as accelerate's offload does here, unless this run has groups.",
     "Page-locking and cloning go at their calibrated rates. diffusers page-locks each weight rounded up to a power of "
     "two.",

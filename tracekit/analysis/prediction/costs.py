@@ -12,7 +12,7 @@ from tracekit.analysis.ceilings import ceiling_rows
 from tracekit.analysis.prediction.copies import CopyEvidence
 from tracekit.analysis.prediction.hooks import HookCosts
 from tracekit.analysis.prediction.rates import Level, Rates, UnknownCost
-from tracekit.analysis.prediction.slowdown import Factors, Slowdown, scale
+from tracekit.analysis.prediction.slowdown import Slowdown, Slower, scale
 from tracekit.analysis.prediction.tape import Tape, kernels_in_place
 from tracekit.analysis.prediction.weights import Weight
 from tracekit.model import CeilingRow, Measure, Timeline
@@ -77,15 +77,21 @@ class Costs:
         self.call_ns = evidence.copies.call_ns
         self.notes: set[str] = set()
 
-    def host_scale(self, staged_bytes: Callable[[str], float]) -> float:
-        """How much longer a mode's host work takes than this run's, from what it stages at each module."""
+    def host_scales(self, staged_bytes: Callable[[str], float]) -> tuple[float, float]:
+        """How much longer a mode's host work takes than this run's, near its copies and apart from them.
+
+        That follows from what it stages at each module.
+        """
         staged = [staged_bytes(fqn) for fqn in self._owners]
         if not self._slowdown.measured and any(staged) != any(self._staged):
             self.notes.add("what staging does to the host's work was not calibrated: it is taken to do nothing")
-        return scale(self._slowdown.usual(staged), self._own_factors, self._level)
+        near, apart = (
+            scale(to, of, self._level) for to, of in zip(self._slowdown.usual(staged), self._own_factors, strict=True)
+        )
+        return near, apart
 
     @cached_property
-    def _own_factors(self) -> Factors:
+    def _own_factors(self) -> Slower:
         """How much slower the profiled run's own staging made its host work."""
         return self._slowdown.usual(self._staged)
 

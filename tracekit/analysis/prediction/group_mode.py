@@ -156,7 +156,7 @@ class GroupOffload(Offloader):
         if not streams:
             self.bring(weight, allocate=not group.returned)
             return
-        call = self.costs.call_ns * self.host_scale
+        call = self.costs.call_ns * self.near_scale
         if self._options.low_cpu_mem:
             call += self._pin_now(weight)
         self.machine.copy_ahead(self.costs.ahead(weight), call)

@@ -61,13 +61,17 @@ class Offloader:
         return 0
 
     @cached_property
-    def host_scale(self) -> float:
-        """How much longer the host's work takes than in the profiled run."""
-        return self.costs.host_scale(self.staged_bytes)
+    def _scales(self) -> tuple[float, float]:
+        return self.costs.host_scales(self.staged_bytes)
+
+    @property
+    def near_scale(self) -> float:
+        """How much longer a module's hooks and own forward take the host than in the profiled run."""
+        return self._scales[0]
 
     def work(self, host_ns: float) -> None:
-        """The host works, as long as it did in the profiled run but for what staging changes."""
-        self.machine.work(host_ns * self.host_scale)
+        """A module's hook works, as long as it did in the profiled run but for what staging changes."""
+        self.machine.work(host_ns * self.near_scale)
 
     def setup(self) -> None:
         """What the mode does once, after loading."""
@@ -84,7 +88,7 @@ class Offloader:
     def play(self, tape: Tape) -> None:
         """Work a tape off, with the mode's hooks around the modules' calls."""
         machine, clears_cache = self.machine, self.clears_cache
-        factor = self.host_scale * self.costs.work_factor
+        near, apart = (factor * self.costs.work_factor for factor in self._scales)
         for event in tape.events:
             if event.op is not Op.LEAVE:
                 self._beside(event.beside_bytes)
@@ -92,6 +96,7 @@ class Offloader:
             if event.op is Op.WORK:
                 host = event.host_ns if clears_cache else event.host_ns - event.allocation_ns
                 once = min(event.once_ns, host)
+                factor = near if event.in_owner else apart
                 machine.work(once + (host - once) * factor + event.pause_ns, event.device_ns)
             elif event.op is Op.ENTER:
                 self.enter(event.fqn)
@@ -103,9 +108,9 @@ class Offloader:
 
     def bring(self, weight: Weight, *, pinned: bool = False, allocate: bool = True) -> None:
         """Copy a weight to the device, the host waiting."""
-        link = self.costs.h2d(weight, pinned, self.host_scale)
+        link = self.costs.h2d(weight, pinned, self.near_scale)
         link += 0.0 if pinned else self.first_touch(weight)
-        self.machine.copy(link, self.costs.allocation(weight) * self.host_scale if allocate else 0.0)
+        self.machine.copy(link, self.costs.allocation(weight) * self.near_scale if allocate else 0.0)
         self.count_h2d(weight)
         self.hold(weight)
 

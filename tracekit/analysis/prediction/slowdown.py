@@ -1,15 +1,17 @@
 """How much longer the host's work takes where it follows copies that the host itself makes.
 
 The driver stages a copy from pageable memory with the CPU, whose caches hold nothing of the program after it. The
-calibration times the call of an offloaded module after copies of several sizes, and those of unlike modules after that,
-which find the hooks' code in the caches again, but not their own. A mode's host work is taken to slow down by what its
-modules do on average: one that stages bytes as the first, one that stages none, or few, as those that follow.
+calibration times the call of an offloaded module after copies of several sizes, and those of unlike modules after it,
+which find the hooks' code in the caches again, but not their own. So there are two kinds of host work: what modules
+that have weights do themselves, their hooks and their own forward, and the code apart from them, between one such
+module and the next. Each is taken to slow down by what a mode's modules do to it on average.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +23,18 @@ Factors = tuple[float, float, float]
 """A mode's factor by the calibration's fastest, median and slowest samples."""
 
 
+class Slower(NamedTuple):
+    """How much longer a mode's host work takes than without copies that the host makes."""
+
+    near: Factors
+    """Hooks and own forwards of modules that have weights."""
+    apart: Factors
+    """Everything else."""
+
+
+UNCHANGED = Slower((1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
+
+
 class Slowdown:
     """Factors by the bytes copied before the work; 1 for all where the calibration did not measure it."""
 
@@ -28,13 +42,13 @@ class Slowdown:
         self._own, self._following = (_Curves(rows, measure) for measure in (Measure.HOST_WORK, Measure.HOST_WORK_NEXT))
         self.measured = self._own.measured
 
-    def usual(self, staged_bytes: Sequence[float]) -> Factors:
+    def usual(self, staged_bytes: Sequence[float]) -> Slower:
         """Where so many bytes are staged at each module, in the order of their calls."""
         if not self.measured or not staged_bytes:
-            return 1.0, 1.0, 1.0
+            return UNCHANGED
         pairs = zip(self._own.factors(staged_bytes), self._following.factors(staged_bytes), strict=True)
-        low, middle, high = (_mean(own, following) for own, following in pairs)
-        return low, middle, high
+        low, middle, high = (_means(own, following) for own, following in pairs)
+        return Slower((low[0], middle[0], high[0]), (low[1], middle[1], high[1]))
 
 
 class _Curves:
@@ -55,16 +69,15 @@ class _Curves:
         return [np.interp(staged_bytes, self._sizes, level) for level in self._levels]
 
 
-def _mean(own: npt.NDArray[np.float64], following: npt.NDArray[np.float64]) -> float:
-    """The modules' mean factor: what a module staged counts for those after it until one stages as much as matters."""
-    factors, after = [], 1.0
+def _means(own: npt.NDArray[np.float64], following: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """The modules' mean factors, near and apart: what one staged counts until another stages as much as matters."""
+    near, apart, after = [], [], 1.0
     for by_itself, left_behind in zip(own.tolist(), following.tolist(), strict=True):
+        near.append(max(by_itself, after))
         if by_itself >= after:
             after = left_behind
-            factors.append(by_itself)
-        else:
-            factors.append(after)
-    return fmean(factors)
+        apart.append(after)
+    return fmean(near), fmean(apart)
 
 
 def scale(target: Factors, source: Factors, level: Level) -> float:

@@ -45,7 +45,8 @@ class Event:
     `allocation_ns` is the part of it in which the driver got device memory, `once_ns` what a first step has beyond warm
     ones (kernels and libraries loaded), which is no work of the same kind. `beside_bytes` is the most device memory
     beside the weights until the next module's call begins or ends. `pause_ns` is what Python's garbage collector took,
-    beside `host_ns` and whatever was cut out: it takes as long in any mode.
+    beside `host_ns` and whatever was cut out: it takes as long in any mode. `in_owner`: it is the own work of a module
+    that has weights.
     """
 
     op: Op
@@ -56,6 +57,7 @@ class Event:
     once_ns: float = 0.0
     beside_bytes: int = 0
     pause_ns: float = 0.0
+    in_owner: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ class TapeReader:
         on_main = np.isin(thread, np.unique(thread[is_run if is_run.any() else is_forward]))
         calls_at = np.flatnonzero(on_main & is_forward)
         keys = (spans[name].to_numpy()[calls_at] for name in ("span_id", "start_ns"))
+        self._owners = frozenset(codes_and_texts(timeline.run.parameters["fqn"])[1])
         self._module_calls = take_rows(spans, ["fqn", "start_ns", "end_ns"], calls_at[np.lexsort(tuple(keys))])
         self._away = (
             Coverage.of_rows(spans, on_main & says(spans["kind"], _HOOKS.__contains__))
@@ -134,14 +137,21 @@ class TapeReader:
         device = np.diff(before[np.searchsorted(launched, bounds)])
         activations = self._activations
         beside = np.zeros(len(left), np.int64) if activations is None else activations.between(bounds)
-        events = []
+        events: list[Event] = []
+        inside: list[str] = []
         rows = zip(host.tolist(), device.tolist(), getting.tolist(), beside.tolist(), pause.tolist(), strict=True)
         for mark, (host_ns, device_ns, getting_ns, most, pause_ns) in zip([None, *marks], rows, strict=True):
             if mark is not None:
                 events.append(replace(mark[2], beside_bytes=most))
+                if mark[2].op is Op.ENTER:
+                    inside.append(mark[2].fqn)
+                elif mark[2].op is Op.LEAVE and inside:
+                    inside.pop()
             # Kept even when it is empty, so that every step of one order of work has the same tape.
             times = float(host_ns), float(device_ns), float(getting_ns)
-            events.append(Event(Op.WORK, "", *times, beside_bytes=most, pause_ns=float(pause_ns)))
+            in_owner = bool(inside) and inside[-1] in self._owners
+            work = Event(Op.WORK, "", *times, beside_bytes=most, pause_ns=float(pause_ns), in_owner=in_owner)
+            events.append(work)
         return Tape(tuple(events))
 
     @cached_property
@@ -234,7 +244,7 @@ def _mean(tapes: list[Tape]) -> Tape:
     ]
     most = np.array([[event.beside_bytes for event in tape.events] for tape in tapes]).max(axis=0)
     events = tuple(
-        Event(event.op, event.fqn, host, device, allocation, beside_bytes=beside, pause_ns=pause)
+        replace(event, host_ns=host, device_ns=device, allocation_ns=allocation, beside_bytes=beside, pause_ns=pause)
         for event, (host, device, allocation, pause), beside in zip(
             tapes[0].events, np.array(each).mean(axis=0).tolist(), most.tolist(), strict=True
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from itertools import pairwise
+from itertools import cycle, pairwise
 
 import torch
 from torch import nn
@@ -26,6 +26,8 @@ from tracekit.model import Measure
 SIZES = (0, 1 * MB, 4 * MB, 16 * MB, 64 * MB)
 REPEATS = 2 * SPREAD
 """Two rounds on each core."""
+_PLACES = 4
+"""What is copied from one place again and again stays in a large cache, and drives nothing else out."""
 _WARM_UP = 8
 _LAUNCH_BYTES = 4096
 _Forward = Callable[[torch.Tensor], torch.Tensor]
@@ -51,7 +53,8 @@ def host_work_samples(device: DeviceChoice) -> Iterator[Sample]:
 def _samples(device: DeviceChoice, work: _Work) -> Iterator[Sample]:
     work.timed()  # accelerate may import something at its first call
     sizes = fitting(device, SIZES)
-    host, on_device = touched_bytes(sizes[-1]), device_bytes(device, sizes[-1])
+    host, on_device = touched_bytes(_PLACES * sizes[-1]), device_bytes(device, sizes[-1])
+    place = cycle(range(0, len(host), sizes[-1]))
     budget, cores = Budget(_SECONDS), Cores()
     for _ in range(REPEATS):
         cores.move()
@@ -59,7 +62,8 @@ def _samples(device: DeviceChoice, work: _Work) -> Iterator[Sample]:
             work.timed()
         for size in sizes:
             if size:
-                on_device[:size].copy_(host[:size])
+                begin = next(place)
+                on_device[:size].copy_(host[begin : begin + size])
             first, following = work.timed()
             yield Sample(Measure.HOST_WORK, size, first)
             yield Sample(Measure.HOST_WORK_NEXT, size, following)
