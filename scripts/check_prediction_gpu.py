@@ -326,7 +326,10 @@ def table(options: argparse.Namespace) -> str:
         "columns say what the same pieces of work took in the arm's calibration against the source run's: how much "
         "slower the machine was.",
         rows_table(seen),
-        errors(seen),
+        "Other configurations than the source run's:",
+        errors([result for result in seen if result.near]),
+        "The source run's own, run again, which is what the machine does:",
+        errors([result for result in seen if not result.near]),
         "## Kept aside",
         rows_table(aside),
         errors(aside),
