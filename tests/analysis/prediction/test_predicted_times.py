@@ -116,6 +116,19 @@ def test_a_resident_step_is_what_is_left_without_copies(predictor: Predictor, ti
     assert kernels * KERNEL_NS <= warm <= int(in_step["own_ns"].sum()) + kernels * KERNEL_NS + 20 * US
 
 
+def test_moving_a_whole_component_takes_the_host_what_each_weight_adds_to_a_hook(timeline: Timeline) -> None:
+    plain, dearer = Predictor(timeline), Predictor(timeline)
+    dearer.evidence.hooks.tensor_ns += MS
+    weights = len({weight.key for weight in plain.weights.all})
+    resident, model = (
+        [predictor.predict(Configuration(mode=mode)) for predictor in (plain, dearer)] for mode in ("resident", "model")
+    )
+    assert resident[1].setup_ns.value - resident[0].setup_ns.value == pytest.approx(weights * MS, rel=0.01)
+    denoiser = len(plain.weights.components["transformer"])
+    assert model[1].first_step_ns.value - model[0].first_step_ns.value >= 0.99 * denoiser * MS
+    assert model[1].warm_step_ns == model[0].warm_step_ns
+
+
 def test_pinned_copies_take_the_calibrated_time_in_place_of_the_measured(predictor: Predictor) -> None:
     as_loaded, pinned = (
         predictor.predict(Configuration(mode="sequential", host_memory=memory)) for memory in ("as-loaded", "pinned")

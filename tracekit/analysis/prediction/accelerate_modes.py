@@ -25,6 +25,7 @@ class Resident(Offloader):
     def setup(self) -> None:
         """Move all weights, tied ones once."""
         for weight in once_each(self.weights.all):
+            self.machine.work(self.costs.moving_ns)
             self.bring(weight)
 
 
@@ -51,6 +52,7 @@ class ModelOffload(Offloader):
         self._drop(self._before.get(component, ""))
         self._held[component] = self.weights.components[component]
         for weight in self._held[component]:
+            self.machine.work(self.costs.moving_ns)
             self.bring(weight)
 
     def end_run(self) -> None:
@@ -61,6 +63,7 @@ class ModelOffload(Offloader):
     def _drop(self, component: str) -> None:
         weights = self._held.pop(component, [])
         for weight in weights:
+            self.machine.work(self.costs.moving_ns)
             self.give_back(weight)
         if weights:
             self._copied_back.add(component)

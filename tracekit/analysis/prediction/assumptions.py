@@ -15,6 +15,7 @@ ASSUMPTIONS: Sequence[str] = (
     "weights by what the calibration saw of an offloaded one after copies of that size, the code between them by what "
     "it saw of others behind it that bring nothing.",
     "diffusers' group hooks take the host as long as accelerate's offload does here, unless this run has groups.",
+    "Moving a whole component takes the host, for each weight, what each adds to an onload hook here.",
     "Page-locking and cloning go at their calibrated rates. diffusers page-locks each weight rounded up to a power of "
     "two.",
     "Low and high take everything measured at its fastest and slowest warm step, or calibration sample, all at once. "

@@ -189,6 +189,11 @@ class Costs:
         """The host's work of a group's offload: nothing where this run has no group (weights are pointed elsewhere)."""
         return self.offload_host(fqn) if self._grouped else 0.0
 
+    @property
+    def moving_ns(self) -> float:
+        """The host's work for each weight in a call that moves a whole module: what each adds to an onload hook's."""
+        return self.hooks.tensor_ns * self.work_factor
+
     def clearing(self, fqn: str, tensors: int) -> float:
         """Clearing the allocator's cache after each of a module's weights."""
         usual = max(self.hooks.tensors.get(fqn, tensors), 1)
