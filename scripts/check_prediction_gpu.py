@@ -31,7 +31,6 @@ from pathlib import Path
 import msgspec
 from benchlib import markdown_table, where_it_ran
 
-from tracekit.analysis.ceilings import ceiling_rows
 from tracekit.analysis.drift import machine_drift
 from tracekit.analysis.prediction.assumptions import ASSUMPTIONS
 from tracekit.analysis.prediction.predictor import Predictor
@@ -282,8 +281,7 @@ def finished(options: argparse.Namespace, arm: Arm, known: Sequence[Reference]) 
         return None
     run, source = load(folder), known[0]
     result.rows = source.predicted(arm, run)
-    before, now = (ceiling_rows(each.data.calibration) for each in (source.run, run))
-    result.slower = machine_drift(before, now)
+    result.slower = machine_drift(source.run.summary().ceilings, run.summary().ceilings)
     if arm.configuration is not SOURCE:
         created = datetime.fromisoformat(run.manifest.created)
         nearest = min(known, key=lambda reference: abs(reference.created - created))

@@ -20,9 +20,7 @@ import pandas as pd
 from tracekit.analysis.ids import positions
 from tracekit.analysis.intervals import Times
 from tracekit.model import NONE, HostMemory, Timeline
-
-TRACE = 0.01
-"""Share of a copy's bytes up to which what was read, or was missing from memory, counts as nothing."""
+from tracekit.model.summary import TRACE
 
 
 @dataclass(frozen=True)

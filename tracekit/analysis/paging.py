@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from tracekit.analysis.coldwarm import onload_rows
-from tracekit.analysis.hostevidence import TRACE, HostEvidence
+from tracekit.analysis.hostevidence import HostEvidence
 from tracekit.model import NONE, HostMemory, Paging, PagingEvidence, Timeline
+from tracekit.model.summary import TRACE
 from tracekit.units import format_bytes
 
 _STEP = ["run_index", "step_index"]

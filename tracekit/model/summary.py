@@ -10,6 +10,9 @@ from tracekit.model.finding import Finding, NextStep
 from tracekit.model.memoryholders import MemoryHolders
 from tracekit.model.tables import Measure
 
+TRACE = 0.01
+"""Share of a copy's bytes up to which what was read, or was missing from memory, counts as nothing."""
+
 
 class StepRow(msgspec.Struct, kw_only=True):
     """One denoising step; `step_index` counts from 0 in its run. wall = exposed_copy + compute + rest, exactly.
@@ -128,11 +131,15 @@ class PagingEvidence(msgspec.Struct, kw_only=True):
 
     @property
     def read_ahead_bytes(self) -> int:
-        """What first onloads found in memory only because the kernel had read it from disk ahead of their copies."""
+        """What first onloads found in memory only because the kernel had read it from disk ahead of their copies.
+
+        0 where that is no more than a trace.
+        """
         if self.resident_before is None or self.first_read_bytes is None:
             return 0
         there = round(self.resident_before * self.mapped_bytes)
-        return min(max(self.first_read_bytes - (self.mapped_bytes - there), 0), there)
+        ahead = min(self.first_read_bytes - (self.mapped_bytes - there), there)
+        return ahead if ahead > TRACE * self.mapped_bytes else 0
 
     @property
     def is_trace(self) -> bool:

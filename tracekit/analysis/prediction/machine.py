@@ -32,9 +32,10 @@ class Machine:
         self.host += host_ns
         self.host_busy += host_ns
         if device_ns:
-            self.compute = max(max(self.compute, begin) + device_ns, self.host)
             if self.in_place:
                 self.host = self.compute = self.host + device_ns
+            else:
+                self.compute = max(max(self.compute, begin) + device_ns, self.host)
             self.compute_busy += device_ns
 
     def copy(self, link_ns: float, host_ns: float = 0.0) -> None:

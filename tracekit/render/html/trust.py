@@ -15,7 +15,7 @@ MARKS = {CheckState.PASSED: "âœ“", CheckState.NOTED: "!", CheckState.FAILED: "âœ
 def paging_facts(paging: PagingEvidence) -> list[tuple[str, str]]:
     """What the paging verdict rests on."""
     resident = "the kernel does not tell" if paging.resident_before is None else format_share(paging.resident_before)
-    if paging.read_ahead_bytes > 0.01 * paging.mapped_bytes:
+    if paging.read_ahead_bytes:
         resident += f", {format_bytes(paging.read_ahead_bytes)} of it read ahead from disk"
     steps = ", ".join(f"{run + 1}.{step + 1}" for run, step in paging.paged_steps[:12])
     more = f" and {len(paging.paged_steps) - 12} more" if len(paging.paged_steps) > 12 else ""
