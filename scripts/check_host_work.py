@@ -108,13 +108,14 @@ def expected_factor(run: Run) -> float:
     """How much longer a run's host work takes, by its calibration, than if the host staged nothing."""
     predictor = Predictor(run.timeline)
     evidence = predictor.evidence
-    slower = evidence.slowdown.usual([evidence.staged.get(fqn, 0.0) for fqn in evidence.owners])
-    near, apart = (
+    slower = evidence.slowdown.usual(evidence.staged)
+    own, apart = (
         sum(event.host_ns for event in predictor.warm[0].events if event.in_owner is in_owner)
         for in_owner in (True, False)
     )
-    near += sum(evidence.hooks.onload.values()) + sum(evidence.hooks.offload.values())
-    return (near + apart) / (near / slower.near[1] + apart / slower.apart[1])
+    hooks = sum(evidence.hooks.onload.values()) + sum(evidence.hooks.offload.values())
+    unstaged = hooks / slower.hooks[1] + own / slower.own[1] + apart / slower.apart[1]
+    return (hooks + own + apart) / unstaged
 
 
 def alike(size: int) -> tuple[list[int], list[Forward]]:

@@ -98,6 +98,9 @@ class Measure(StrEnum):
     HOST_COPY = "host copy"  # copying within anonymous memory that is mapped already
     HOST_WORK = "host work"  # an offloaded module's call; `size_bytes` were copied from pageable memory just before it
     HOST_WORK_NEXT = "host work next"  # the mean of unlike ones' calls after that, with nothing copied between
+    CODE_AMONG_HOOKS = "code among hooks"  # such modules' own forwards and code between them, by piece; nothing copied
+    CODE_ALONE = "code alone"  # the same of modules without hooks
+    IDLE_HOOK = "idle hook"  # what the hook of a module whose weights stay adds to its call
     DISK_READ = "disk read"  # direct I/O from the weights' own files: fills no cache
     MAP_PAGES = "map pages"  # first touch of pages of a file that are in the page cache
 

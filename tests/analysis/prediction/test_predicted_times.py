@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from statistics import median
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from tracekit.analysis import build_timeline
 from tracekit.analysis.prediction.planner import make_plan
 from tracekit.analysis.prediction.predictor import Predictor
 from tracekit.analysis.prediction.rates import UnknownCost
-from tracekit.analysis.prediction.tape import Op
+from tracekit.analysis.prediction.tape import Op, middle_third
 from tracekit.errors import UsageError
 from tracekit.model import CALIBRATION, SPANS, TABLES, MachineInfo, Measure, RunData, SpanKind, Timeline
 from tracekit.model.plan import Configuration
@@ -25,6 +26,7 @@ FRESH_BYTES_PER_US = 1_000
 PIN_BYTES_PER_US = 2_000
 CLONE_BYTES_PER_US = 4_000
 COPY_BYTES_PER_US = 10_000
+IDLE_NS = 7 * US
 SLOWER = 2
 """How many times as long host work takes after copies of `SIZES`."""
 SIZES = (1 << 16, 1 << 20, 1 << 24, 1 << 26)
@@ -38,7 +40,7 @@ RATES = {
 }
 
 
-def calibrated(run: RunData, *, slower: int = 1) -> RunData:
+def calibrated(run: RunData, *, slower: int = 1, alone: float = 1) -> RunData:
     rows = [
         {"measure": str(measure), "size_bytes": size, "duration_ns": size * US // rate}
         for measure, rate in RATES.items()
@@ -47,6 +49,14 @@ def calibrated(run: RunData, *, slower: int = 1) -> RunData:
     rows += [
         {"measure": str(Measure.HOST_WORK), "size_bytes": size, "duration_ns": 100 * US * (slower if size else 1)}
         for size in (0, *SIZES)
+    ]
+    rows += [
+        {"measure": str(measure), "size_bytes": 0, "duration_ns": round(took)}
+        for measure, took in (
+            (Measure.CODE_AMONG_HOOKS, 50 * US),
+            (Measure.CODE_ALONE, 50 * US * alone),
+            (Measure.IDLE_HOOK, IDLE_NS),
+        )
     ]
     return replace(run, calibration=make_frame(CALIBRATION, rows))
 
@@ -91,18 +101,72 @@ def paused(run: RunData, step: int, took_ns: int) -> RunData:
     return replace(run, **frames)
 
 
+def stretched(run: RunData, step: int, factor: int) -> RunData:
+    """The run with everything in one step taking so many times as long, and all that comes after as much later."""
+    row = build_timeline(run).steps.query("step_index == @step").iloc[0]
+    start, end = int(row["start_ns"]), int(row["end_ns"])
+    frames = {}
+    for name in TABLES:
+        frame = getattr(run, name).copy()
+        for column in {"start_ns", "end_ns", "t_ns"} & set(frame.columns):
+            frame[column] += (factor - 1) * np.clip(frame[column] - start, 0, end - start)
+        frames[name] = frame
+    return replace(run, **frames)
+
+
+def test_a_disturbed_step_is_in_no_prediction_but_in_its_range(timeline: Timeline) -> None:
+    disturbed = build_timeline(stretched(timeline.run, 2, 3))
+    assert wall_ns(disturbed, 2) == 3 * wall_ns(timeline, 2)
+    for mode in ("sequential", "resident", "group"):
+        plain, other = (Predictor(each).predict(Configuration(mode=mode)) for each in (timeline, disturbed))
+        assert other.warm_step_ns.value == pytest.approx(plain.warm_step_ns.value, rel=0.001)
+        assert other.first_step_ns.value == pytest.approx(plain.first_step_ns.value, rel=0.001)
+    predictor = Predictor(disturbed)
+    own = predictor.predict(Configuration(mode="sequential")).warm_step_ns
+    # Kernels take what they take: their times have no range.
+    assert own.high == pytest.approx(wall_ns(disturbed, 2) - 2 * predictor.compute_ns, rel=0.02)
+
+
+@given(st.lists(st.integers(1, 1000), min_size=1, max_size=12))
+def test_the_middle_third_is_round_the_median_and_no_less_than_a_third(walls: list[int]) -> None:
+    places = middle_third(walls)
+    chosen = [walls[place] for place in places]
+    assert len(set(places)) == len(places) >= len(walls) / 3
+    assert median(chosen) == median(walls)
+    left = sorted(set(range(len(walls))) - set(places), key=walls.__getitem__)
+    assert len(left) % 2 == 0
+    assert all(walls[place] <= min(chosen) for place in left[: len(left) // 2])
+    assert all(walls[place] >= max(chosen) for place in left[len(left) // 2 :])
+
+
+def test_a_range_holds_the_speeds_that_the_calibration_found_the_machine_at() -> None:
+    run = calibrated(build_run(device="emulated", steps=4, blocks=6, weight_bytes=8 << 20))
+    fast, slow = ({"measure": str(Measure.HOST_WORK), "size_bytes": 0, "duration_ns": took * US} for took in (60, 130))
+    varied = replace(run, calibration=concat_rows([run.calibration, make_frame(CALIBRATION, [fast, slow])]))
+    predictor = Predictor(build_timeline(varied))
+    own, apart = own_and_apart(predictor)
+    warm = predictor.predict(Configuration(mode="resident")).warm_step_ns
+    assert warm.value - warm.low == pytest.approx(0.4 * (own + apart), rel=0.02)
+    assert warm.high - warm.value == pytest.approx(0.3 * (own + apart), rel=0.02)
+    setup = predictor.predict(Configuration(mode="sequential")).setup_ns
+    assert (setup.low, setup.high) == (0.6 * setup.value, 1.3 * setup.value)
+
+
 @pytest.mark.parametrize("mode", ["sequential", "resident", "model"])
 def test_a_garbage_collection_is_a_pause_of_its_step_in_any_mode_and_no_cost_of_a_hook(mode: str) -> None:
     run = calibrated(build_run(steps=4, blocks=6, weight_bytes=8 << 20), slower=SLOWER)
     own = Configuration(mode=mode)
     took = 300 * MS
-    plain, first, later = (
-        Predictor(build_timeline(each)).predict(own) for each in (run, paused(run, 0, took), paused(run, 2, took))
+    every = paused(paused(paused(run, 1, took), 2, took), 3, took)
+    plain, first, one, later = (
+        Predictor(build_timeline(each)).predict(own)
+        for each in (run, paused(run, 0, took), paused(run, 2, took), every)
     )
     # Kernels that were still running hide the pause's first microseconds.
     assert first.first_step_ns.value - plain.first_step_ns.value == pytest.approx(took, rel=0.001)
     assert first.warm_step_ns == plain.warm_step_ns
-    assert later.warm_step_ns.value - plain.warm_step_ns.value == pytest.approx(took / 3, rel=0.001)
+    assert one.warm_step_ns.value == pytest.approx(plain.warm_step_ns.value, rel=0.001)  # two others stand for it
+    assert later.warm_step_ns.value - plain.warm_step_ns.value == pytest.approx(took, rel=0.001)
     assert later.first_step_ns.value == pytest.approx(plain.first_step_ns.value, rel=0.001)
     # Unscaled: the interval is no wider by it.
     spread = plain.warm_step_ns.high - plain.warm_step_ns.low
@@ -167,23 +231,51 @@ def test_kernels_that_the_host_computes_are_no_work_that_staging_slows_and_hide_
     run = build_run(device="emulated", steps=4, blocks=6, weight_bytes=8 << 20)
     resident = Configuration(mode="resident")
     even, slowed = (Predictor(build_timeline(calibrated(run, slower=slower))) for slower in (1, 10))
-    near, apart = (
-        sum(event.host_ns for event in even.warm[0].events if event.op is Op.WORK and event.in_owner is in_owner)
+    own, apart = own_and_apart(even)
+    assert own > 0
+    assert even.compute_ns == pytest.approx((1 + 4 * 6) * KERNEL_NS)
+    assert even.predict(resident).warm_step_ns.value == pytest.approx(own + apart + even.compute_ns, rel=0.01)
+    # Nothing was calibrated apart from copies.
+    assert slowed.predict(resident).warm_step_ns.value == pytest.approx(own / 10 + apart + even.compute_ns, rel=0.02)
+
+
+def own_and_apart(predictor: Predictor) -> tuple[float, float]:
+    """Host time of a warm step's own forwards of modules that have weights, and of the code apart from them."""
+    own, apart = (
+        sum(event.host_ns for event in predictor.warm[0].events if event.op is Op.WORK and event.in_owner is in_owner)
         for in_owner in (True, False)
     )
-    assert near > 0
-    assert even.compute_ns == pytest.approx((1 + 4 * 6) * KERNEL_NS)
-    assert even.predict(resident).warm_step_ns.value == pytest.approx(near + apart + even.compute_ns, rel=0.01)
-    # Nothing was calibrated apart from copies.
-    assert slowed.predict(resident).warm_step_ns.value == pytest.approx(near / 10 + apart + even.compute_ns, rel=0.02)
+    return own, apart
 
 
-def test_what_staging_does_to_the_host_is_named_where_it_is_unknown() -> None:
+def test_code_is_faster_where_no_hook_is_and_a_mode_with_hooks_takes_as_long_as_it_did() -> None:
+    run = build_run(device="emulated", steps=4, blocks=6, weight_bytes=8 << 20)
+    even, faster = (Predictor(build_timeline(calibrated(run, alone=alone))) for alone in (1, 0.4))
+    own, apart = own_and_apart(even)
+    for mode in ("resident", "model"):
+        saved = even.predict(Configuration(mode=mode)).warm_step_ns.value
+        saved -= faster.predict(Configuration(mode=mode)).warm_step_ns.value
+        assert saved == pytest.approx(0.6 * (own + apart), rel=0.01)
+    for configuration in (Configuration(mode="sequential"), Configuration(mode="sequential", host_memory="anonymous")):
+        assert even.predict(configuration).warm_step_ns == faster.predict(configuration).warm_step_ns
+
+
+def test_of_a_module_whose_weights_stay_only_an_idle_hook_is_left() -> None:
+    predictor = Predictor(build_timeline(calibrated(build_run(device="emulated", steps=4, blocks=6))))
+    names = {f"{w.fqn}.{w.name}" for w in predictor.weights.all if w.component == "transformer" and not w.is_buffer}
+    kept = predictor.predict(Configuration(mode="partial", resident=tuple(sorted(names))))
+    resident = predictor.predict(Configuration(mode="resident"))
+    modules = len({w.fqn for w in predictor.weights.all if w.component == "transformer"})
+    assert kept.warm_step_ns.value - resident.warm_step_ns.value == pytest.approx(modules * IDLE_NS, rel=0.02)
+
+
+@pytest.mark.parametrize("word", ["staging", "hooks do"])
+def test_what_staging_and_hooks_do_to_the_host_is_named_where_it_is_unknown(word: str) -> None:
     run = build_run(steps=2)
     noted = Predictor(build_timeline(run)).predict(Configuration(mode="resident"))
-    assert any("staging" in note for note in noted.notes)
+    assert any(word in note for note in noted.notes)
     told = Predictor(build_timeline(calibrated(run))).predict(Configuration(mode="resident"))
-    assert not any("staging" in note for note in told.notes)
+    assert not any(word in note for note in told.notes)
 
 
 def test_group_offload_without_a_stream_pays_for_the_way_back(predictor: Predictor) -> None:
@@ -191,6 +283,25 @@ def test_group_offload_without_a_stream_pays_for_the_way_back(predictor: Predict
     back = group.traffic["warm_step"].d2h_bytes
     assert back == group.traffic["warm_step"].h2d_bytes
     assert group.warm_step_ns.value > back * US / FRESH_BYTES_PER_US
+
+
+def test_what_glibc_keeps_of_freed_memory_is_not_fresh_the_next_time(timeline: Timeline) -> None:
+    """All weights but the largest size: its blocks are mapped anew each time."""
+    group = Configuration(mode="group")
+    weights = Predictor(timeline).weights
+    in_loop = [weight.size_bytes for weight in weights.all if weight.component == "transformer"]
+    largest = max(weight.size_bytes for weight in weights.all)
+    smaller = sum(size for size in in_loop if size < largest)
+    assert 0 < smaller < sum(in_loop)
+    recycling = {"measure": str(Measure.PAGEABLE_D2H), "size_bytes": SIZES[0]}
+    recycling |= {"duration_ns": SIZES[0] * US // COPY_BYTES_PER_US}
+    rows = concat_rows([timeline.run.calibration, make_frame(CALIBRATION, [recycling])])
+    known = Predictor(build_timeline(replace(timeline.run, calibration=rows))).predict(group)
+    fresh = Predictor(timeline).predict(group)
+    saved = smaller * US * (1 / FRESH_BYTES_PER_US - 1 / COPY_BYTES_PER_US)
+    assert fresh.warm_step_ns.value - known.warm_step_ns.value == pytest.approx(saved, rel=0.01)
+    assert known.warm_step_ns.high == fresh.warm_step_ns.high  # or the kernel has it back
+    assert known.first_step_ns.value == fresh.first_step_ns.value
 
 
 def test_a_stream_hides_what_it_can_and_no_more(predictor: Predictor) -> None:

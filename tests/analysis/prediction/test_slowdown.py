@@ -1,60 +1,89 @@
-"""How much slower host work is after staged copies: between the calibrated sizes, over modules, from mode to mode."""
+"""How much slower host work is after staged copies and among hooks: by size, over modules, from mode to mode."""
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
+from builders import make_frame
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tracekit.analysis.prediction.rates import Level
 from tracekit.analysis.prediction.slowdown import UNCHANGED, Slowdown, scale
-from tracekit.model import CeilingRow, Measure
+from tracekit.model import CALIBRATION, Measure
 
 MB = 1 << 20
 
 
-def row(size: int, median: int, spread: int = 0, measure: Measure = Measure.HOST_WORK) -> CeilingRow:
-    return CeilingRow(
-        measure=measure, size_bytes=size, samples=9, median_ns=median, min_ns=median - spread,
-        max_ns=median + spread,
-    )  # fmt: skip
+def samples(size: int, *durations: int, measure: Measure = Measure.HOST_WORK) -> list[dict[str, object]]:
+    return [{"measure": str(measure), "size_bytes": size, "duration_ns": took} for took in durations]
 
 
-ROWS = [row(0, 100), row(4 * MB, 150, 10), row(16 * MB, 200, 20)]
+def calibration(*rows: list[dict[str, object]]) -> pd.DataFrame:
+    return make_frame(CALIBRATION, [row for each in rows for row in each])
+
+
+WORK = [*samples(0, 100), *samples(4 * MB, 150), *samples(16 * MB, 200)]
+AFTER = [
+    *samples(0, 50, measure=Measure.HOST_WORK_NEXT),
+    *samples(4 * MB, 55, measure=Measure.HOST_WORK_NEXT),
+    *samples(16 * MB, 65, measure=Measure.HOST_WORK_NEXT),
+]
+CODE = [*samples(0, 40, measure=Measure.CODE_AMONG_HOOKS), *samples(0, 20, measure=Measure.CODE_ALONE)]
 
 
 def test_the_factor_is_read_between_sizes_and_stays_beyond_them() -> None:
-    slowdown = Slowdown(ROWS)
+    slowdown = Slowdown(calibration(WORK))
     assert slowdown.usual([0]) == UNCHANGED
-    assert slowdown.usual([10 * MB]).near[1] == pytest.approx(1.75)
-    assert slowdown.usual([1 << 40]).near == pytest.approx((1.8, 2.0, 2.2))
+    assert slowdown.usual([10 * MB]).own[1] == slowdown.usual([10 * MB]).hooks[1] == pytest.approx(1.75)
+    assert slowdown.usual([1 << 40]).own[1] == pytest.approx(2)
+
+
+def test_factors_are_of_the_same_round_so_that_a_machine_that_slows_down_changes_none() -> None:
+    speeds = (1, 2, 1, 3, 2)
+    work = [
+        *samples(0, *(100 * speed for speed in speeds)),
+        *samples(MB, *(factor * speed for factor, speed in zip((160, 140, 150, 130, 170), speeds, strict=True))),
+    ]
+    assert Slowdown(calibration(work)).usual([MB]).hooks == pytest.approx((1.4, 1.5, 1.6))
 
 
 def test_a_mode_is_slowed_down_as_its_modules_are_on_average() -> None:
-    assert Slowdown(ROWS).usual([0, 4 * MB, 0, 16 * MB]).near[1] == (1 + 1.5 + 1 + 2) / 4
+    slower = Slowdown(calibration(WORK)).usual([0, 4 * MB, 0, 16 * MB])
+    assert slower.hooks[1] == slower.own[1] == (1 + 1.5 + 1 + 2) / 4
 
 
 def test_what_is_apart_from_copies_is_slower_for_what_was_staged_before_it() -> None:
-    after = [
-        row(size, median, measure=Measure.HOST_WORK_NEXT) for size, median in ((0, 50), (4 * MB, 55), (16 * MB, 65))
-    ]
-    slowdown = Slowdown([*ROWS, *after])
-    # 16 MiB leave 1.3 behind, also for a small copy, until 4 MiB are staged, which leave 1.1.
-    staged = [0, 16 * MB, 0, MB, 4 * MB, 0]
-    assert slowdown.usual(staged).near[1] == pytest.approx((1 + 2 + 1.3 + 1.3 + 1.5 + 1.1) / 6)
-    assert slowdown.usual(staged).apart[1] == pytest.approx((1 + 1.3 + 1.3 + 1.3 + 1.1 + 1.1) / 6)
+    slowdown = Slowdown(calibration(WORK, AFTER))
+    # 16 MiB leave 1.3 behind, also for a copy of less than was calibrated, until 4 MiB are staged, which leave 1.1.
+    slower = slowdown.usual([0, 16 * MB, 0, MB, 4 * MB, 0])
+    assert slower.hooks[1] == slower.own[1] == pytest.approx((1 + 2 + 1.3 + 1.3 + 1.5 + 1.1) / 6)
+    assert slower.apart[1] == pytest.approx((1 + 1.3 + 1.3 + 1.3 + 1.1 + 1.1) / 6)
 
 
-def test_a_copy_never_makes_work_faster() -> None:
-    assert Slowdown([row(0, 100, 5), row(MB, 90, 5)]).usual([MB]) == UNCHANGED
+def test_code_without_hooks_is_faster_and_slower_again_for_what_was_staged_before_it() -> None:
+    slowdown = Slowdown(calibration(WORK, AFTER, CODE))
+    assert slowdown.usual([None, None]) == ((1, 1, 1), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    slower = slowdown.usual([None, 16 * MB, None])
+    assert slower.hooks[1] == 2
+    assert slower.own[1] == pytest.approx((0.5 + 2 + 1.3 * 0.5) / 3)
+    assert slower.apart[1] == pytest.approx((0.5 + 1.3 + 1.3 * 0.5) / 3)
 
 
-@pytest.mark.parametrize("rows", [[], ROWS[1:], [row(0, 100)]])
-def test_without_the_measurement_nothing_is_slower(rows: list[CeilingRow]) -> None:
-    assert Slowdown(rows).usual([64 * MB]) == UNCHANGED
+def test_a_copy_never_makes_work_faster_nor_does_a_hook() -> None:
+    assert Slowdown(calibration(samples(0, 100), samples(MB, 90))).usual([MB]) == UNCHANGED
+    odd = [*samples(0, 40, measure=Measure.CODE_AMONG_HOOKS), *samples(0, 44, measure=Measure.CODE_ALONE)]
+    assert Slowdown(calibration(odd)).usual([None]) == UNCHANGED
 
 
-factors = st.tuples(*[st.floats(1, 10)] * 3)
+@pytest.mark.parametrize("rows", [[], WORK[1:], samples(0, 100), CODE[:1], CODE[1:]])
+def test_without_the_measurement_nothing_is_slower(rows: list[dict[str, object]]) -> None:
+    slowdown = Slowdown(calibration(rows))
+    assert slowdown.usual([64 * MB, None]) == UNCHANGED
+    assert not slowdown.knows_hooks
+
+
+factors = st.tuples(*[st.floats(0.1, 10)] * 3)
 
 
 @given(factors, factors)

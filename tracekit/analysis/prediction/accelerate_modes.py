@@ -97,9 +97,12 @@ class Sequential(Offloader):
         """After every weight."""
         return True
 
-    def staged_bytes(self, fqn: str) -> int:
+    def staged_bytes(self, fqn: str) -> int | None:
         """Its weights that do not stay, from pageable memory."""
-        return 0 if self._pinned else sum(weight.size_bytes for weight in self._streamed.get(fqn, ()))
+        streamed = self._streamed.get(fqn)
+        if not streamed:
+            return None
+        return 0 if self._pinned else sum(weight.size_bytes for weight in streamed)
 
     def setup(self) -> None:
         """Place what stays, hold the host copy of the rest as asked, and put the buffers onto the device."""
@@ -136,7 +139,7 @@ class Sequential(Offloader):
         streamed = self._streamed.get(fqn)
         if not streamed:
             if fqn in self._idle:
-                self.work(self.costs.hooks.base_ns * self.costs.work_factor)
+                self.work(self.costs.idle_hook_ns)
             return
         self.work(self.costs.onload_host(fqn, len(streamed)))
         for weight in streamed:

@@ -9,17 +9,20 @@ ASSUMPTIONS: Sequence[str] = (
     "mmapped weights cost what they cost here, at set-up where the configuration touches them there.",
     "diffusers 0.42 and accelerate 1.15 order copies, waits and forwards as they do today; each configuration's own "
     "order is worked off on three resources: the host thread, the compute stream, the copy engine.",
+    "A warm step is the mean of the middle third of this run's warm steps: a disturbed one is in the range alone.",
     "A weight's warm copy takes what it took here from the same kind of host memory; from another kind, what the "
-    "calibration took for its size. Copies back go into fresh memory.",
-    "Host code is slower where the host itself has just copied weights, its caches being full of them: modules with "
-    "weights by what the calibration saw of an offloaded one after copies of that size, the code between them by what "
-    "it saw of others behind it that bring nothing.",
+    "calibration took for its size. Copies back go into fresh memory; from the second on, into what the C library "
+    "keeps of freed memory, unless blocks of that size go back to the kernel.",
+    "Host code is slower among offload hooks than without any, and slower again where the host itself has just copied "
+    "weights: its caches are full of them. All by what the calibration saw: of hooks and modules with weights after "
+    "copies of that size, of the code between them by what is left behind, and of code without hooks.",
     "diffusers' group hooks take the host as long as accelerate's offload does here, unless this run has groups.",
     "Moving a whole component takes the host, for each weight, what each adds to an onload hook here.",
     "Page-locking and cloning go at their calibrated rates. diffusers page-locks each weight rounded up to a power of "
     "two.",
-    "Low and high take everything measured at its fastest and slowest warm step, or calibration sample, all at once. "
-    "The cold step was measured once, so its own spread is not known; nor is how fast the machine is at another time.",
+    "Low and high take everything measured at its fastest and slowest warm step, or calibration sample, all at once; "
+    "for host code and copies whichever is wider. The cold step was measured once, so its own spread is not known; nor "
+    "is how fast the machine is at another time.",
     "Device memory is weights by each mode's rules beside the activations of the same module in this run; its upper "
     "end takes the most of both, what the allocator may not split off and what its cache held. The CUDA context (about "
     "0.5 GiB) comes on top of it.",

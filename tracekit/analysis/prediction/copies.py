@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 
 from tracekit.analysis.activity import Activity
 from tracekit.analysis.coldwarm import onload_rows, onload_weights
-from tracekit.analysis.prediction.tape import ALLOCATING, called, weight_copy_times
+from tracekit.analysis.prediction.tape import ALLOCATING, StepKey, called, in_steps, weight_copy_times
 from tracekit.model import HostMemory, Timeline
 from tracekit.model.text import take_rows
 
@@ -29,12 +30,12 @@ Name = tuple[str, str]
 
 @dataclass
 class CopyEvidence:
-    """Means by weight, in ns. Pageable and page-locked host memory are kept apart.
+    """Means by weight over the usual warm steps, else over all later copies, in ns; by pageable and page-locked memory.
 
     `warm` is what a warm copy holds the host up for, device memory apart; `excess` what the first one took beyond that
     (its pages came from disk, or were mapped); `allocation` what getting device memory inside the call took; `call_ns`
-    what a copy's call adds to its transfer (a median). `steps` has the sum of warm copies of each warm step, by memory;
-    `staged` the bytes that a later step copies from pageable memory, by FQN.
+    what a copy's call adds to its transfer (a median). `steps` has the sum of warm copies of each warm step, by memory,
+    `usual_steps` of the usual ones; `staged` the bytes that a later step copies from pageable memory, by FQN.
     """
 
     warm: dict[bool, dict[Name, float]] = field(default_factory=lambda: {False: {}, True: {}})
@@ -42,12 +43,13 @@ class CopyEvidence:
     allocation: dict[Name, float] = field(default_factory=dict)
     call_ns: float = 0.0
     steps: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
+    usual_steps: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
     sizes: dict[Name, int] = field(default_factory=dict)
     staged: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, timeline: Timeline, activity: Activity) -> CopyEvidence:
-        """The evidence of a timeline's weight copies to the device."""
+    def of(cls, timeline: Timeline, activity: Activity, usual: Collection[StepKey]) -> CopyEvidence:
+        """The evidence of a timeline's weight copies to the device; `usual` are the steps that stand for warm ones."""
         evidence = cls()
         copies = take_rows(timeline.copies, _COLUMNS, timeline.once(onload_rows))
         call, transfer = weight_copy_times(copies, activity)
@@ -66,6 +68,7 @@ class CopyEvidence:
                 "size": copies["size_bytes"].to_numpy(),
                 "run": copies["run_index"].to_numpy(),
                 "step": copies["step_index"].to_numpy(),
+                "usual": in_steps(copies, usual),
                 "took": took.astype(np.float64),
                 "allocation": allocation.astype(np.float64),
             }
@@ -77,11 +80,12 @@ class CopyEvidence:
         firsts = each[first]
         evidence.first = _by_name(names, firsts.groupby("weight")["took"].last())
         again = each[~first & ~paged]
-        evidence.allocation = _by_name(names, again.groupby("weight")["allocation"].mean())
+        evidence.allocation = _by_name(names, _usual_means(again, "allocation"))
         for pinned in (False, True):
             kind = again[again["pinned"] == pinned]
-            evidence.warm[pinned] = _by_name(names, kind.groupby("weight")["took"].mean())
-            evidence.steps[pinned] = kind[kind["step"] > 0].groupby(["run", "step"])["took"].sum().tolist()
+            evidence.warm[pinned] = _by_name(names, _usual_means(kind, "took"))
+            evidence.steps[pinned] = _step_sums(kind[kind["step"] > 0])
+            evidence.usual_steps[pinned] = _step_sums(kind[kind["usual"]])
         evidence.staged = _staged(each, names)
         evidence.call_ns = _call_ns(each["size"].to_numpy(), call - allocation, np.where(ahead, 0, transfer), ~first)
         return evidence
@@ -97,6 +101,16 @@ def _staged(each: pd.DataFrame, names: list[Name]) -> dict[str, float]:
         fqn = names[int(weight)][0]  # type: ignore[call-overload]
         staged[fqn] = staged.get(fqn, 0.0) + size / steps
     return staged
+
+
+def _usual_means(copies: pd.DataFrame, column: str) -> pd.Series[float]:
+    """The mean by weight over the usual steps; of a weight that none of them copied, over all of its copies."""
+    usual = copies[copies["usual"]].groupby("weight")[column].mean()
+    return usual.combine_first(copies.groupby("weight")[column].mean())
+
+
+def _step_sums(copies: pd.DataFrame) -> list[float]:
+    return copies.groupby(["run", "step"])["took"].sum().tolist()
 
 
 def _by_name(names: list[Name], values: pd.Series[float]) -> dict[Name, float]:

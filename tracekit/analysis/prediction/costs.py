@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import fmean, median
+from statistics import median
+from typing import NamedTuple
 
 from tracekit.analysis.activity import Activity
 from tracekit.analysis.ceilings import ceiling_rows
+from tracekit.analysis.prediction.bands import Band, band, spread, wider
 from tracekit.analysis.prediction.copies import CopyEvidence
 from tracekit.analysis.prediction.hooks import HookCosts
 from tracekit.analysis.prediction.rates import Level, Rates, UnknownCost
-from tracekit.analysis.prediction.slowdown import Slowdown, Slower, scale
-from tracekit.analysis.prediction.tape import Tape, kernels_in_place
+from tracekit.analysis.prediction.slowdown import Slowdown, Slower, Staged, scale
+from tracekit.analysis.prediction.tape import TapeReader, kernels_in_place
 from tracekit.analysis.prediction.weights import Weight
 from tracekit.model import CeilingRow, Measure, Timeline
 from tracekit.model.text import codes_and_texts
-
-Band = tuple[float, float]
-"""The least and the largest of a sum over the warm steps, against its mean."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,8 @@ class Evidence:
     copy_bands: Mapping[bool, Band]
     work_band: Band
     slowdown: Slowdown
-    staged: Mapping[str, float]
-    """Bytes that the run's own mode staged in a warm step, by the module whose weights they are."""
+    staged: Sequence[Staged]
+    """What the run's own mode staged in a warm step, at each of `owners`."""
     owners: Sequence[str]
     """The modules with weights that a warm step calls."""
     grouped: bool
@@ -41,22 +40,40 @@ class Evidence:
     """Whether kernels run in the host's own time."""
 
     @classmethod
-    def of(cls, timeline: Timeline, activity: Activity, steps: Sequence[Tape]) -> Evidence:
-        """The evidence of a timeline; `steps` are its warm steps, each by itself."""
-        copies = CopyEvidence.of(timeline, activity)
+    def of(cls, timeline: Timeline, activity: Activity, reader: TapeReader) -> Evidence:
+        """The evidence of a timeline and of its tapes."""
+        usual, steps = reader.usual_steps, reader.each_step
+        copies = CopyEvidence.of(timeline, activity, usual)
         rows = ceiling_rows(timeline.run.calibration)
         measured = {row.measure for row in rows}
         for pinned, measure in ((False, Measure.PAGEABLE_H2D), (True, Measure.PINNED_H2D)):
             if measure not in measured:
                 rows += _rows_of(copies, pinned, measure)
-        bands = {pinned: _band(sums) for pinned, sums in copies.steps.items()}
-        work_band = _band([tape.host_ns for tape in steps])
-        hooks, grouped = HookCosts.of(timeline, activity), timeline.run.manifest.offload.mode == "group"
+        bands = {
+            pinned: wider(band(copies.steps[pinned], copies.usual_steps[pinned]), spread(rows, measure))
+            for pinned, measure in ((False, Measure.PAGEABLE_H2D), (True, Measure.PINNED_H2D))
+        }
+        work = [tape.host_ns for tape in steps]
+        usual_work = [work[place] for place in reader.usual_places]
+        work_band = wider(band(work, usual_work), spread(rows, Measure.HOST_WORK))
+        hooks, grouped = HookCosts.of(timeline, activity, usual), timeline.run.manifest.offload.mode == "group"
         called = dict.fromkeys(event.fqn for tape in steps for event in tape.events)  # in order
         with_weights = set(codes_and_texts(timeline.run.parameters["fqn"])[1])
         owners = [fqn for fqn in called if fqn in with_weights]
         in_place = kernels_in_place(timeline)
-        return cls(copies, hooks, rows, bands, work_band, Slowdown(rows), copies.staged, owners, grouped, in_place)
+        staged = [copies.staged.get(fqn, 0.0) if hooks.tensors.get(fqn) else None for fqn in owners]
+        slowdown = Slowdown(timeline.run.calibration)
+        return cls(copies, hooks, rows, bands, work_band, slowdown, staged, owners, grouped, in_place)
+
+
+class HostScales(NamedTuple):
+    """How much longer a mode's host work takes than the profiled run's."""
+
+    hooks: float
+    own: float
+    """Own forwards of modules that have weights."""
+    apart: float
+    """Everything else."""
 
 
 class Costs:
@@ -69,26 +86,25 @@ class Costs:
         self.hooks = evidence.hooks
         self._level = level
         self._slowdown = evidence.slowdown
-        self._owners = evidence.owners
-        self._staged = [evidence.staged.get(fqn, 0.0) for fqn in evidence.owners]
+        self._owners, self._staged = evidence.owners, evidence.staged
         self._grouped = evidence.grouped
         self.in_place = evidence.in_place
         self.work_factor = _factor(evidence.work_band, level)
         self.call_ns = evidence.copies.call_ns
         self.notes: set[str] = set()
 
-    def host_scales(self, staged_bytes: Callable[[str], float]) -> tuple[float, float]:
-        """How much longer a mode's host work takes than this run's, near its copies and apart from them.
+    def host_scales(self, staged_bytes: Callable[[str], Staged]) -> HostScales:
+        """How much longer a mode's host work takes than this run's.
 
-        That follows from what it stages at each module.
+        That follows from which modules it has hooks at, and what it stages at each.
         """
         staged = [staged_bytes(fqn) for fqn in self._owners]
-        if not self._slowdown.measured and any(staged) != any(self._staged):
+        if not self._slowdown.knows_copies and any(staged) != any(self._staged):
             self.notes.add("what staging does to the host's work was not calibrated: it is taken to do nothing")
-        near, apart = (
-            scale(to, of, self._level) for to, of in zip(self._slowdown.usual(staged), self._own_factors, strict=True)
-        )
-        return near, apart
+        if not self._slowdown.knows_hooks and staged.count(None) != self._staged.count(None):
+            self.notes.add("what hooks do to the code around them was not calibrated: it is taken to be nothing")
+        both = zip(self._slowdown.usual(staged), self._own_factors, strict=True)
+        return HostScales(*(scale(to, of, self._level) for to, of in both))
 
     @cached_property
     def _own_factors(self) -> Slower:
@@ -135,8 +151,13 @@ class Costs:
             return max(self.excess(weight), self._rates.ns(Measure.DISK_READ, weight.size_bytes))
         return self.excess(weight)
 
-    def d2h(self, weight: Weight) -> float:
-        """A copy back into fresh pageable memory, as offloads make it."""
+    def d2h(self, weight: Weight, *, recycled: bool = False) -> float:
+        """A copy back into pageable memory: `recycled`, where the C library may have pages for it that are mapped.
+
+        It may also have given them back to the kernel meanwhile.
+        """
+        if recycled and self._level is not Level.HIGH and self._rates.has(Measure.PAGEABLE_D2H):
+            return self._rates.ns(Measure.PAGEABLE_D2H, weight.size_bytes) + self.call_ns
         if self._rates.has(Measure.FRESH_D2H):
             return self._rates.ns(Measure.FRESH_D2H, weight.size_bytes) + self.call_ns
         self.notes.add("copies back to the host were not measured: taken to be as fast as copies to the device")
@@ -173,6 +194,12 @@ class Costs:
             return (self.hooks.base_ns + self.hooks.tensor_ns * tensors) * self.work_factor
         least = min(measured, self.hooks.base_ns)
         return max(measured - self.hooks.tensor_ns * (usual - tensors), least) * self.work_factor
+
+    @property
+    def idle_hook_ns(self) -> float:
+        """The host's work of a hook of which the weights stay: as calibrated, else what any onload hook takes."""
+        calibrated = self._rates.usual(Measure.IDLE_HOOK)
+        return (self.hooks.base_ns if calibrated is None else calibrated) * self.work_factor
 
     def group_onload_host(self, fqn: str) -> float:
         """The host's work of a group's onload, copies apart.
@@ -221,11 +248,6 @@ def _rows_of(copies: CopyEvidence, pinned: bool, measure: Measure) -> list[Ceili
         for size, times in sorted(by_size.items())
         if size
     ]
-
-
-def _band(sums: Sequence[float]) -> Band:
-    middle = fmean(sums) if sums else 0.0
-    return (min(sums) / middle, max(sums) / middle) if middle > 0 else (1.0, 1.0)
 
 
 def _factor(band: Band, level: Level) -> float:

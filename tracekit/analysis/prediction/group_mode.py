@@ -25,6 +25,10 @@ from tracekit.model.plan import Configuration
 SEARCHED = ("quant_conv", "post_quant_conv", "encoder", "decoder")
 """Parts of autoencoders that diffusers searches for blocks of their own (``_group_offload_block_modules``)."""
 
+MAX_HEAP_BYTES = 32 << 20
+"""What glibc's malloc takes from its heap, which keeps freed memory, at most: its M_MMAP_THRESHOLD follows the largest
+block freed, up to here (mallopt(3))."""
+
 _NUMBER = re.compile(r"[0-9]{1,9}")
 """The name of a list's member; longer ones are no place in any list, and may be too long for Python to read."""
 
@@ -69,6 +73,9 @@ class GroupOffload(Offloader):
             else block_groups(weights, configuration.blocks_per_group, frozenset(autoencoders))
         )
         self._by_leader = {group.leader: group for group in groups}
+        # Blocks of the largest size that is ever freed go back to the kernel, as all above MAX_HEAP_BYTES do.
+        sizes = (w.size_bytes for group in groups if self._returns(group) for w in group.weights)
+        self._heap_bytes = max((size for size in sizes if size <= MAX_HEAP_BYTES), default=0)
         self._by_last: dict[str, list[Group]] = {}
         for group in groups:
             self._by_last.setdefault(group.last, []).append(group)
@@ -99,12 +106,13 @@ class GroupOffload(Offloader):
         """With a stream the page-locked copy takes the place of what was loaded."""
         return self._options.stream and not self._options.low_cpu_mem
 
-    def staged_bytes(self, fqn: str) -> int:
+    def staged_bytes(self, fqn: str) -> int | None:
         """A group's weights at its first module, unless the copies are the device's alone."""
-        if self._options.stream and not self._options.low_cpu_mem:
-            return 0
         group = self._by_leader.get(fqn)
-        return sum(weight.size_bytes for weight in group.weights) if group else 0
+        if group is None:
+            return None
+        ahead = self._options.stream and not self._options.low_cpu_mem
+        return 0 if ahead else sum(weight.size_bytes for weight in group.weights)
 
     def setup(self) -> None:
         """Page-lock a copy of every weight, where that is the mode."""
@@ -156,7 +164,7 @@ class GroupOffload(Offloader):
         if not streams:
             self.bring(weight, allocate=not group.returned)
             return
-        call = self.costs.call_ns * self.near_scale
+        call = self.costs.call_ns * self.scales.hooks
         if self._options.low_cpu_mem:
             call += self._pin_now(weight)
         self.machine.copy_ahead(self.costs.ahead(weight), call)
@@ -165,19 +173,24 @@ class GroupOffload(Offloader):
         self.count_h2d(weight)
         self.hold(weight)
 
+    def _returns(self, group: Group) -> bool:
+        """Whether a group's weights are copied back."""
+        return group.rest or not self._options.stream
+
     def _offload(self, group: Group) -> None:
         self.work(self.costs.group_offload_host(group.leader))
-        if self._options.stream and not group.rest:
+        if not self._returns(group):
             if not self._options.record_stream:
                 self.machine.wait_compute()
             for weight in group.held:
                 self.release(weight)
         else:
             for weight in group.held:
-                self.give_back(weight)
+                recycled = group.returned and weight.size_bytes < self._heap_bytes
+                self.give_back(weight, recycled=recycled)
                 if weight.key in group.doubled:
                     self.hold(weight)
-                    self.give_back(weight)
+                    self.give_back(weight, recycled=recycled)
             group.returned = True
         group.held = []
 

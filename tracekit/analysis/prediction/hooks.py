@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
@@ -14,14 +15,14 @@ from tracekit.analysis.activity import Activity
 from tracekit.analysis.coldwarm import onload_rows
 from tracekit.analysis.ids import positions
 from tracekit.analysis.intervals import Coverage, Times
-from tracekit.analysis.prediction.tape import called
+from tracekit.analysis.prediction.tape import StepKey, called, in_steps
 from tracekit.model import NONE, SpanKind, Timeline
 from tracekit.model.text import codes_and_texts
 
 
 @dataclass
 class HookCosts:
-    """Means over warm calls (else over all), in ns, by the module whose hook it is.
+    """Means over calls in the usual warm steps (else in all), in ns, by the module whose hook it is.
 
     `onload` is an onload's host time without its copies and without clearing the allocator's cache (`clearing`, an
     offload's included); `tensors` how many copies it made. `base_ns` and `tensor_ns` split an onload's: what every hook
@@ -36,13 +37,13 @@ class HookCosts:
     tensor_ns: float = 0.0
 
     @classmethod
-    def of(cls, timeline: Timeline, activity: Activity) -> HookCosts:
-        """The costs of a timeline's onload and offload spans."""
+    def of(cls, timeline: Timeline, activity: Activity, usual: Collection[StepKey]) -> HookCosts:
+        """The costs of a timeline's onload and offload spans; `usual` are the steps that stand for warm ones."""
         costs = cls()
         beside = _Beside.of(timeline, activity)
-        onloads, offloads = (_Pieces.of(timeline, beside, kind) for kind in (SpanKind.ONLOAD, SpanKind.OFFLOAD))
-        costs.onload, costs.offload = onloads.warm_means(onloads.rest_ns), offloads.warm_means(offloads.rest_ns)
-        clearing, clearing_after = onloads.warm_means(onloads.clearing_ns), offloads.warm_means(offloads.clearing_ns)
+        onloads, offloads = (_Pieces.of(timeline, beside, kind, usual) for kind in (SpanKind.ONLOAD, SpanKind.OFFLOAD))
+        costs.onload, costs.offload = onloads.usual_means(onloads.rest_ns), offloads.usual_means(offloads.rest_ns)
+        clearing, clearing_after = onloads.usual_means(onloads.clearing_ns), offloads.usual_means(offloads.clearing_ns)
         costs.clearing = {
             fqn: clearing.get(fqn, 0.0) + clearing_after.get(fqn, 0.0)
             for fqn in clearing.keys() | clearing_after.keys()
@@ -105,15 +106,16 @@ class _Pieces:
 
     module: Times
     names: list[str]
+    is_usual: npt.NDArray[np.bool_]
     is_warm: npt.NDArray[np.bool_]
     rest_ns: Times
     clearing_ns: Times
 
     @classmethod
-    def of(cls, timeline: Timeline, beside: _Beside, kind: SpanKind) -> _Pieces:
+    def of(cls, timeline: Timeline, beside: _Beside, kind: SpanKind, usual: Collection[StepKey]) -> _Pieces:
         """The pieces of the spans of one kind."""
         rows = timeline.spans.loc[
-            timeline.spans["kind"] == kind, ["span_id", "fqn", "step_index", "start_ns", "end_ns"]
+            timeline.spans["kind"] == kind, ["span_id", "fqn", "run_index", "step_index", "start_ns", "end_ns"]
         ]
         start, end = rows["start_ns"].to_numpy(), rows["end_ns"].to_numpy()
         away = beside.away.within(start, end) + beside.probing_ns(rows["span_id"].to_numpy())
@@ -121,12 +123,15 @@ class _Pieces:
         cleared = beside.clearing_or_others.within(start, end) - beside.others.within(start, end)
         module, names = codes_and_texts(rows["fqn"])
         is_warm = (rows["step_index"] > 0).to_numpy()
-        return cls(module, names, is_warm, np.maximum(end - start - away, 0), np.maximum(cleared, 0))
+        rest_ns, clearing_ns = np.maximum(end - start - away, 0), np.maximum(cleared, 0)
+        return cls(module, names, in_steps(rows, usual), is_warm, rest_ns, clearing_ns)
 
-    def warm_means(self, times: Times) -> dict[str, float]:
-        """The mean by module over its warm spans, of a module without one over all."""
-        some_warm = np.bincount(self.module[self.is_warm], minlength=len(self.names)) > 0
-        counts = self.is_warm | ~some_warm[self.module]
+    def usual_means(self, times: Times) -> dict[str, float]:
+        """The mean by module over its spans in the usual steps; without one over its warm spans, else over all."""
+        counts = np.ones(len(self.module), np.bool_)
+        for chosen in (self.is_warm, self.is_usual):
+            some = np.bincount(self.module[chosen], minlength=len(self.names)) > 0
+            counts = np.where(some[self.module], chosen, counts)
         number = np.bincount(self.module[counts], minlength=len(self.names))
         total = np.bincount(self.module[counts], times[counts], minlength=len(self.names))
         return {self.names[code]: float(total[code] / number[code]) for code in np.flatnonzero(number)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cached_property
 
-from tracekit.analysis.prediction.costs import Costs
+from tracekit.analysis.prediction.costs import Costs, HostScales
 from tracekit.analysis.prediction.machine import Machine
 from tracekit.analysis.prediction.tape import Op, Tape
 from tracekit.analysis.prediction.weights import Weight, Weights
@@ -56,22 +56,18 @@ class Offloader:
         """Whether the allocator's cache is cleared all the time, so that activations need the driver, too."""
         return False
 
-    def staged_bytes(self, fqn: str) -> int:  # noqa: ARG002
-        """What the host itself copies, in a warm step, at this module."""
-        return 0
+    def staged_bytes(self, fqn: str) -> int | None:  # noqa: ARG002
+        """What the host itself copies at this module in a warm step; None where no hook moves its weights."""
+        return None
 
     @cached_property
-    def _scales(self) -> tuple[float, float]:
+    def scales(self) -> HostScales:
+        """How much longer the host's work takes than in the profiled run."""
         return self.costs.host_scales(self.staged_bytes)
-
-    @property
-    def near_scale(self) -> float:
-        """How much longer a module's hooks and own forward take the host than in the profiled run."""
-        return self._scales[0]
 
     def work(self, host_ns: float) -> None:
         """A module's hook works, as long as it did in the profiled run but for what staging changes."""
-        self.machine.work(host_ns * self.near_scale)
+        self.machine.work(host_ns * self.scales.hooks)
 
     def setup(self) -> None:
         """What the mode does once, after loading."""
@@ -88,7 +84,7 @@ class Offloader:
     def play(self, tape: Tape) -> None:
         """Work a tape off, with the mode's hooks around the modules' calls."""
         machine, clears_cache = self.machine, self.clears_cache
-        near, apart = (factor * self.costs.work_factor for factor in self._scales)
+        own, apart = (factor * self.costs.work_factor for factor in (self.scales.own, self.scales.apart))
         for event in tape.events:
             if event.op is not Op.LEAVE:
                 self._beside(event.beside_bytes)
@@ -96,7 +92,7 @@ class Offloader:
             if event.op is Op.WORK:
                 host = event.host_ns if clears_cache else event.host_ns - event.allocation_ns
                 once = min(event.once_ns, host)
-                factor = near if event.in_owner else apart
+                factor = own if event.in_owner else apart
                 machine.work(once + (host - once) * factor + event.pause_ns, event.device_ns)
             elif event.op is Op.ENTER:
                 self.enter(event.fqn)
@@ -108,15 +104,18 @@ class Offloader:
 
     def bring(self, weight: Weight, *, pinned: bool = False, allocate: bool = True) -> None:
         """Copy a weight to the device, the host waiting."""
-        link = self.costs.h2d(weight, pinned, self.near_scale)
+        link = self.costs.h2d(weight, pinned, self.scales.hooks)
         link += 0.0 if pinned else self.first_touch(weight)
-        self.machine.copy(link, self.costs.allocation(weight) * self.near_scale if allocate else 0.0)
+        self.machine.copy(link, self.costs.allocation(weight) * self.scales.hooks if allocate else 0.0)
         self.count_h2d(weight)
         self.hold(weight)
 
-    def give_back(self, weight: Weight) -> None:
-        """Copy a weight back to the host, the host waiting, and free its device memory."""
-        self.machine.copy(self.costs.d2h(weight))
+    def give_back(self, weight: Weight, *, recycled: bool = False) -> None:
+        """Copy a weight back to the host, the host waiting, and free its device memory.
+
+        `recycled`: memory that was freed before may be there for it.
+        """
+        self.machine.copy(self.costs.d2h(weight, recycled=recycled))
         self._returned += 1
         self._returned_bytes += weight.size_bytes
         self.release(weight)

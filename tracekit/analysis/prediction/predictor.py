@@ -46,7 +46,7 @@ class Predictor:
         self._reader = TapeReader(timeline, self.activity, self.activations)
         self._first = self._reader.first_step()
         self.warm = self._reader.steps or [self._first]
-        self.evidence = Evidence.of(timeline, self.activity, self._reader.each_step)
+        self.evidence = Evidence.of(timeline, self.activity, self._reader)
         self._setup = SetupTimes.of(timeline)
         self._predicted: dict[tuple[Configuration, bool], Prediction] = {}
 
@@ -184,7 +184,7 @@ class Predictor:
         if self._setup.pins_at_attach and configuration.stream and not configuration.low_cpu_mem:
             played.times["setup"] = float(self._setup.load_ns + self._setup.attach_ns)
         else:
-            played.times["setup"] += self._setup.ns(configuration.mode)
+            played.times["setup"] += self._setup.ns(configuration.mode) * costs.work_factor
         played.stretch("encode", lambda: mode.play(self._encode), self._beside(Phase.ENCODE))
         denoise = self._beside(Phase.DENOISE)
         played.stretch("first_step", lambda: mode.play(self._first), denoise)

@@ -37,6 +37,7 @@ class Rates:
     """
 
     def __init__(self, rows: Sequence[CeilingRow], level: Level) -> None:
+        self._medians = rows
         self._rows = [msgspec.structs.replace(row, median_ns=_at(row, level)) for row in rows]
         self._ceilings = Ceilings(self._rows)
         self._smallest = {row.measure: row for row in reversed(self._rows)}
@@ -49,6 +50,10 @@ class Rates:
     def sizes(self, measure: Measure) -> list[int]:
         """The sizes at which it was measured."""
         return [row.size_bytes for row in self._rows if row.measure == measure]
+
+    def usual(self, measure: Measure) -> float | None:
+        """The median of what has no size, whatever the level; None where it was not measured."""
+        return next((row.median_ns for row in self._medians if row.measure == measure), None)
 
     def _ns(self, measure: Measure, size_bytes: int) -> float:
         """How long it takes for so many bytes.

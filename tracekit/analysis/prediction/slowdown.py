@@ -1,83 +1,134 @@
-"""How much longer the host's work takes where it follows copies that the host itself makes.
+"""How much longer the host's work takes for what offload hooks, and copies that the host itself makes, leave behind.
 
-The driver stages a copy from pageable memory with the CPU, whose caches hold nothing of the program after it. The
-calibration times the call of an offloaded module after copies of several sizes, and those of unlike modules after it,
-which find the hooks' code in the caches again, but not their own. So there are two kinds of host work: what modules
-that have weights do themselves, their hooks and their own forward, and the code apart from them, between one such
-module and the next. Each is taken to slow down by what a mode's modules do to it on average.
+A hook's own code and data take the CPU's caches over, so that a model's code among hooks is slower than without any;
+the driver stages a copy from pageable memory with the CPU, whose caches hold nothing of the program after it. The
+calibration times modules' forwards, and code between them, with hooks and without; and the call of an offloaded module
+after copies of several sizes, and those of unlike modules after it, which find the hooks' code in the caches again, but
+not their own.
+
+So there are three kinds of host work: offload hooks; the own forwards of modules that have weights; and the code apart
+from them, between one such module and the next. Each is taken to slow down by what a mode's modules do to it on
+average. What is measured side by side is compared round by round, since a machine's speed changes between rounds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from tracekit.analysis.prediction.rates import Level
-from tracekit.model import CeilingRow, Measure
+from tracekit.model import Measure
 
 Factors = tuple[float, float, float]
-"""A mode's factor by the calibration's fastest, median and slowest samples."""
+"""A factor by the quartiles of the calibration's rounds: the lower, the median and the upper."""
+
+Staged = float | None
+"""Bytes that the host itself copies for a module in a warm step; None where no hook moves weights of the module."""
 
 
 class Slower(NamedTuple):
-    """How much longer a mode's host work takes than without copies that the host makes."""
+    """How much longer a mode's host work takes than among hooks that copy nothing."""
 
-    near: Factors
-    """Hooks and own forwards of modules that have weights."""
+    hooks: Factors
+    own: Factors
+    """Own forwards of modules that have weights."""
     apart: Factors
     """Everything else."""
 
 
-UNCHANGED = Slower((1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
+UNCHANGED = Slower((1.0, 1.0, 1.0), (1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
+_QUARTILES = (25, 50, 75)
+_Samples = dict[tuple[Measure, int], npt.NDArray[np.float64]]
 
 
 class Slowdown:
-    """Factors by the bytes copied before the work; 1 for all where the calibration did not measure it."""
+    """Factors by the bytes copied before the work, and of code without hooks; 1 where the calibration has no such."""
 
-    def __init__(self, rows: Sequence[CeilingRow]) -> None:
-        self._own, self._following = (_Curves(rows, measure) for measure in (Measure.HOST_WORK, Measure.HOST_WORK_NEXT))
-        self.measured = self._own.measured
+    def __init__(self, calibration: pd.DataFrame) -> None:
+        samples = _samples(calibration)
+        self._by_itself, self._left_behind = (
+            _Curves(samples, measure) for measure in (Measure.HOST_WORK, Measure.HOST_WORK_NEXT)
+        )
+        among, alone = (samples.get((measure, 0)) for measure in (Measure.CODE_AMONG_HOOKS, Measure.CODE_ALONE))
+        self.knows_copies = self._by_itself.measured
+        self.knows_hooks = among is not None and alone is not None
+        self._alone: Factors = (1.0, 1.0, 1.0)
+        if among is not None and alone is not None:
+            low, middle, high = _ratios(alone, among)
+            self._alone = min(low, 1.0), min(middle, 1.0), min(high, 1.0)
 
-    def usual(self, staged_bytes: Sequence[float]) -> Slower:
-        """Where so many bytes are staged at each module, in the order of their calls."""
-        if not self.measured or not staged_bytes:
+    def usual(self, staged: Sequence[Staged]) -> Slower:
+        """Of modules that have weights, in the order of their calls."""
+        if not staged:
             return UNCHANGED
-        pairs = zip(self._own.factors(staged_bytes), self._following.factors(staged_bytes), strict=True)
-        low, middle, high = (_means(own, following) for own, following in pairs)
-        return Slower((low[0], middle[0], high[0]), (low[1], middle[1], high[1]))
+        sizes = [size or 0.0 for size in staged]
+        hooked = [size is not None for size in staged]
+        counted = [size >= self._by_itself.least_bytes for size in sizes]
+        curves = zip(self._by_itself.factors(sizes), self._left_behind.factors(sizes), self._alone, strict=True)
+        low, middle, high = (
+            _means(zip(hooked, counted, by_itself.tolist(), left_behind.tolist(), strict=True), alone)
+            for by_itself, left_behind, alone in curves
+        )
+        hooks, own, apart = zip(low, middle, high, strict=True)
+        return Slower(hooks, own, apart)
+
+
+def _samples(calibration: pd.DataFrame) -> _Samples:
+    """The samples in the order of the rounds."""
+    found: dict[tuple[Measure, int], list[int]] = {}
+    columns = (calibration[name].tolist() for name in ("measure", "size_bytes", "duration_ns"))
+    for measure, size_bytes, duration_ns in zip(*columns, strict=True):
+        found.setdefault((Measure(measure), size_bytes), []).append(duration_ns)
+    return {key: np.array(durations, np.float64) for key, durations in found.items()}
 
 
 class _Curves:
-    """One measure's factors by size: by its fastest, median and slowest samples."""
+    """One measure's factors by size, at each quartile."""
 
-    def __init__(self, rows: Sequence[CeilingRow], measure: Measure) -> None:
-        own = sorted((row for row in rows if row.measure is measure), key=lambda row: row.size_bytes)
-        self.measured = bool(own) and own[0].size_bytes == 0
+    def __init__(self, samples: _Samples, measure: Measure) -> None:
+        nothing = samples.get((measure, 0))
+        self.measured = nothing is not None
+        self.least_bytes = min((size for kind, size in samples if kind is measure and size), default=1)
         self._sizes, self._levels = [0], [[1.0], [1.0], [1.0]]
-        if self.measured:
-            alone, *after = own
-            self._sizes += [row.size_bytes for row in after]
-            for level, name in zip(self._levels, ("min_ns", "median_ns", "max_ns"), strict=True):
-                level += [max(getattr(row, name) / max(alone.median_ns, 1), 1.0) for row in after]
+        if nothing is not None:
+            for size in sorted(size for kind, size in samples if kind is measure and size):
+                self._sizes.append(size)
+                for level, factor in zip(self._levels, _ratios(samples[measure, size], nothing), strict=True):
+                    level.append(max(factor, 1.0))
 
     def factors(self, staged_bytes: Sequence[float]) -> list[npt.NDArray[np.float64]]:
         """Each level's factor after so many bytes."""
         return [np.interp(staged_bytes, self._sizes, level) for level in self._levels]
 
 
-def _means(own: npt.NDArray[np.float64], following: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """The modules' mean factors, near and apart: what one staged counts until another stages as much as matters."""
-    near, apart, after = [], [], 1.0
-    for by_itself, left_behind in zip(own.tolist(), following.tolist(), strict=True):
-        near.append(max(by_itself, after))
-        if by_itself >= after:
+def _ratios(these: npt.NDArray[np.float64], those: npt.NDArray[np.float64]) -> Factors:
+    """Quartiles of the ratios of what was measured in the same rounds."""
+    rounds = min(len(these), len(those))
+    low, middle, high = np.percentile(these[:rounds] / np.maximum(those[:rounds], 1), _QUARTILES).tolist()
+    return low, middle, high
+
+
+def _means(modules: Iterable[tuple[bool, bool, float, float]], alone: float) -> tuple[float, float, float]:
+    """The mean factors of hooks, own forwards and code apart.
+
+    Of each module: whether it has a hook, whether it copies as much as was calibrated, and the factors by itself and
+    left behind. What is left behind counts until another copies so much, for modules without a hook, too.
+    """
+    hooks, own, apart, after = [], [], [], 1.0
+    for has_hook, counts, by_itself, left_behind in modules:
+        here = by_itself if counts else max(by_itself, after)
+        if counts:
             after = left_behind
-        apart.append(after)
-    return fmean(near), fmean(apart)
+        if has_hook:
+            hooks.append(here)
+        own.append(here if has_hook else here * alone)
+        apart.append(after if has_hook else after * alone)
+    return fmean(hooks) if hooks else 1.0, fmean(own), fmean(apart)
 
 
 def scale(target: Factors, source: Factors, level: Level) -> float:

@@ -6,11 +6,14 @@ that another mode's can be put in its place. So are garbage collections, which a
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from tracekit.analysis.activity import Activity, copy_times
@@ -25,6 +28,9 @@ MAX_STEPS = 12
 
 ALLOCATING = ("Malloc", "cuMemCreate", "cuMemMap", "cuMemSetAccess", "cuMemAddress")
 """What is in the names of runtime calls that get device memory."""
+
+StepKey = tuple[int, int]
+"""Run and step index."""
 
 _HOOKS = (SpanKind.ONLOAD, SpanKind.OFFLOAD, SpanKind.EMPTY_CACHE, SpanKind.SYNCHRONIZE, SpanKind.TRACEKIT)
 
@@ -155,11 +161,45 @@ class TapeReader:
         return Tape(tuple(events))
 
     @cached_property
+    def _later(self) -> pd.DataFrame:
+        """The later steps of the runs, as many as are read."""
+        steps = self._timeline.steps
+        return steps[steps["step_index"] > 0].head(MAX_STEPS)
+
+    @cached_property
     def each_step(self) -> list[Tape]:
         """The later steps of the runs."""
-        steps = self._timeline.steps
-        later = steps[steps["step_index"] > 0].head(MAX_STEPS)
-        return [self.read(int(start), int(end)) for start, end in zip(later["start_ns"], later["end_ns"], strict=True)]
+        bounds = zip(self._later["start_ns"], self._later["end_ns"], strict=True)
+        return [self.read(int(start), int(end)) for start, end in bounds]
+
+    @cached_property
+    def _kinds(self) -> list[list[int]]:
+        """The places of the later steps in `each_step`, those in the same order of work together."""
+        kinds: list[list[int]] = []
+        for place, tape in enumerate(self.each_step):
+            kind = next((kind for kind in kinds if self.each_step[kind[0]].signature == tape.signature), None)
+            if kind is None:
+                kinds.append([place])
+            else:
+                kind.append(place)
+        return kinds
+
+    @cached_property
+    def _usual(self) -> list[list[int]]:
+        """Of each kind, the steps that stand for it."""
+        walls = (self._later["end_ns"] - self._later["start_ns"]).tolist()
+        return [[kind[at] for at in middle_third([walls[place] for place in kind])] for kind in self._kinds]
+
+    @property
+    def usual_places(self) -> list[int]:
+        """The places in `each_step` of the steps that stand for warm ones, whatever their order of work."""
+        return sorted(itertools.chain.from_iterable(self._usual))
+
+    @property
+    def usual_steps(self) -> frozenset[StepKey]:
+        """Run and step index of the steps that stand for warm ones."""
+        rows = self._later.iloc[self.usual_places]
+        return frozenset(zip(rows["run_index"].tolist(), rows["step_index"].tolist(), strict=True))
 
     def first_step(self) -> Tape:
         """The first step, with what it took beyond the later ones told apart where they do the same work."""
@@ -173,18 +213,12 @@ class TapeReader:
 
     @cached_property
     def steps(self) -> list[Tape]:
-        """The later steps, those in the same order of work as one tape with the mean of their times.
+        """The later steps, those in the same order of work as one tape with the mean times of the usual ones.
 
-        Not the median: costs are added up, and of times with a long tail only the means add up to the sum's.
+        Not the median of each piece: of times with a long tail only the means add up to the sum's.
         """
-        alike: list[list[Tape]] = []
-        for tape in self.each_step:
-            kind = next((kind for kind in alike if kind[0].signature == tape.signature), None)
-            if kind is None:
-                alike.append([tape])
-            else:
-                kind.append(tape)
-        return [_mean(kind) for kind in alike]
+        both = zip(self._kinds, self._usual, strict=True)
+        return [_mean([self.each_step[place] for place in usual], len(kind)) for kind, usual in both]
 
     def _calls(self, start_ns: int, end_ns: int) -> list[tuple[int, int, Event]]:
         """Where module calls begin and end: the time, a tie-breaker that keeps them nested, and the event."""
@@ -225,6 +259,15 @@ def called(runtime_calls: pd.DataFrame, *words: str) -> Coverage:
     return Coverage.of_rows(runtime_calls, chosen)
 
 
+def in_steps(rows: pd.DataFrame, steps: Collection[StepKey]) -> npt.NDArray[np.bool_]:
+    """Which of the rows, of spans or copies, belong to one of these steps."""
+    found = np.zeros(len(rows), np.bool_)
+    run, step = rows["run_index"].to_numpy(), rows["step_index"].to_numpy()
+    for run_index, step_index in steps:
+        found |= (run == run_index) & (step == step_index)
+    return found
+
+
 def weight_copy_times(copies: pd.DataFrame, activity: Activity) -> tuple[Times, Times]:
     """Of each copy, what its call took without waiting for kernels before it, and what the transfer itself took.
 
@@ -237,7 +280,17 @@ def weight_copy_times(copies: pd.DataFrame, activity: Activity) -> tuple[Times, 
     return call, np.where(known, copies["duration_ns"].to_numpy(), np.minimum(call, device_end - device_start))
 
 
-def _mean(tapes: list[Tape]) -> Tape:
+def middle_third(walls: Sequence[int]) -> list[int]:
+    """The places of those in the middle by wall time, at least a third of all and evenly on both sides of the median.
+
+    A run's warm step is its median one: a prediction that took a disturbed step's costs in would contradict it.
+    """
+    order = sorted(range(len(walls)), key=walls.__getitem__)
+    cut = len(walls) // 3
+    return sorted(order[cut : len(walls) - cut])
+
+
+def _mean(tapes: list[Tape], repeats: int) -> Tape:
     each = [
         [(event.host_ns, event.device_ns, event.allocation_ns, event.pause_ns) for event in tape.events]
         for tape in tapes
@@ -249,4 +302,4 @@ def _mean(tapes: list[Tape]) -> Tape:
             tapes[0].events, np.array(each).mean(axis=0).tolist(), most.tolist(), strict=True
         )
     )
-    return Tape(events, len(tapes))
+    return Tape(events, repeats)

@@ -2,7 +2,8 @@
 
 The driver stages such a copy with the CPU, so that the offload hooks and the model's code run on cold caches after it,
 two to four times slower; modules that follow, before which nothing is copied, find the hooks' code again, but not their
-own. What a mode without such copies would take of that time follows from this.
+own. Hooks take the caches over, too: a model's code among them takes up to twice as long as without any. What a mode
+without such copies, or without hooks, would take of that time follows from this.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from enum import Enum, auto
 from itertools import cycle, pairwise
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -29,7 +32,10 @@ REPEATS = 2 * SPREAD
 _PLACES = 4
 """What is copied from one place again and again stays in a large cache, and drives nothing else out."""
 _WARM_UP = 8
+_ALIKE = 6
+"""Modules of each forward among which code is timed: as in a model, each is an object of its own."""
 _LAUNCH_BYTES = 4096
+_Module = TypeVar("_Module", bound=nn.Module)
 _Forward = Callable[[torch.Tensor], torch.Tensor]
 _UNLIKE: tuple[_Forward, ...] = (
     lambda x: functional.layer_norm(x.view(4, 16), (16,)).transpose(0, 1).contiguous().view(1, 64),
@@ -38,6 +44,14 @@ _UNLIKE: tuple[_Forward, ...] = (
 )
 """Forwards on the host that share little of torch's code."""
 _SECONDS = 0.5
+
+
+class _Hooks(Enum):
+    """What accelerate's hooks do at a chain's modules."""
+
+    OFFLOADING = auto()
+    NONE = auto()
+    IDLE = auto()  # the weights stay
 
 
 def host_work_samples(device: DeviceChoice) -> Iterator[Sample]:
@@ -58,6 +72,10 @@ def _samples(device: DeviceChoice, work: _Work) -> Iterator[Sample]:
     budget, cores = Budget(_SECONDS), Cores()
     for _ in range(REPEATS):
         cores.move()
+        (among, _), (alone, calling), (_, idle) = (work.code(hooks) for hooks in _Hooks)
+        yield Sample(Measure.CODE_AMONG_HOOKS, 0, among)
+        yield Sample(Measure.CODE_ALONE, 0, alone)
+        yield Sample(Measure.IDLE_HOOK, 0, max(idle - calling, 1))
         for _ in range(_WARM_UP):
             work.timed()
         for size in sizes:
@@ -82,8 +100,10 @@ class _Work:
 
     def __init__(self, device: DeviceChoice) -> None:
         self._on_device: torch.Tensor | None = device_bytes(device, _LAUNCH_BYTES)
-        self._first = _offloaded(self._launch)
-        self._next = [_offloaded(forward) for forward in _UNLIKE]
+        self._first = _with(_Small(self._launch), _Hooks.OFFLOADING)
+        self._next = [_with(_Small(forward), _Hooks.OFFLOADING) for forward in _UNLIKE]
+        forwards = (self._launch, *_UNLIKE) * _ALIKE
+        self._chains = {hooks: [_with(_Clocked(forward), hooks) for forward in forwards] for hooks in _Hooks}
         self._input = torch.ones(1, 64)
         self._device = torch.get_device_module(device.torch_device)
 
@@ -101,6 +121,24 @@ class _Work:
         first, *rest = (after - before for before, after in pairwise(bounds))
         return first, sum(rest) // len(rest)
 
+    def code(self, hooks: _Hooks) -> tuple[int, int]:
+        """CPU time of modules' own forwards, and of code between them, and of the calls apart from them.
+
+        Each on average, ns; of the second of two passes, whatever the first one finds in the caches.
+        """
+        chain = self._chains[hooks]
+        self._device.synchronize()
+        for _ in range(2):
+            code = calling = 0
+            for module, following in zip(chain, chain[1:] + chain[:1], strict=True):
+                begin = time.thread_time_ns()
+                module(self._input)
+                called = time.thread_time_ns()
+                following.code(self._input)
+                code += module.took_ns + time.thread_time_ns() - called
+                calling += called - begin - module.took_ns
+        return code // (2 * len(chain)), calling // len(chain)
+
     def close(self) -> None:
         """Give the device's memory back: a module with a hook holds itself, and what it calls."""
         self._on_device = None
@@ -115,17 +153,31 @@ class _Small(nn.Module):
     def __init__(self, forward: _Forward) -> None:
         super().__init__()
         self.weight, self.bias = (nn.Parameter(torch.ones(8), requires_grad=False) for _ in range(2))
-        self._forward = forward
+        self.code = forward
 
     def forward(self, given: torch.Tensor) -> torch.Tensor:
-        return self._forward(given)
+        return self.code(given)
 
 
-def _offloaded(forward: _Forward) -> nn.Module:
+class _Clocked(_Small):
+    """One that keeps the CPU time of its last forward, hooks apart, ns."""
+
+    took_ns = 0
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        begin = time.thread_time_ns()
+        result = self.code(given)
+        self.took_ns = time.thread_time_ns() - begin
+        return result
+
+
+def _with(module: _Module, hooks: _Hooks) -> _Module:
     from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 
-    module = _Small(forward)
-    weights = {name: parameter.data for name, parameter in module.named_parameters()}
-    # "cpu" as text: accelerate takes torch.device("cpu") for a device whose cache is to be cleared.
-    add_hook_to_module(module, AlignDevicesHook("cpu", offload=True, weights_map=weights))
+    if hooks is not _Hooks.NONE:
+        offload = hooks is _Hooks.OFFLOADING
+        weights = {name: parameter.data for name, parameter in module.named_parameters()}
+        # "cpu" as text: accelerate takes torch.device("cpu") for a device whose cache is to be cleared.
+        hook = AlignDevicesHook("cpu", offload=offload, weights_map=weights if offload else None)
+        add_hook_to_module(module, hook)
     return module
