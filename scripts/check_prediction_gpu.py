@@ -7,17 +7,21 @@ what is there, which needs no GPU. Two configurations are kept aside: nobody loo
 built, and they are reported apart.
 
 The source run's own configuration is among the arms, several times: how far these are from the source run is what no
-prediction from one run can do better than. Each process calibrates the machine anew; how much slower it found it than
-the source run did stands in the last columns. Every arm is predicted a second time, from that one of these sequential
-runs which was nearest in time: what is left of an error then is the model's, not the machine's drift.
+prediction from one run can do better than. So is how far two runs of one arm are apart: with `--blocks 2` all arms are
+run again after all were run once, most of them, and what was measured is the mean. Each process
+calibrates the machine anew; how much slower it found it than the source run did stands in the last columns. Every arm
+is predicted a second time, from that one of the sequential runs which was nearest in time: what is left of an error is
+more of the model's then, and less of the machine's drift.
 
     scripts/check_prediction_gpu.py --output /tmp/prediction [--pipeline synthetic:sdxl-denoiser --size 1024]
-        [--vram 12GB] [--steps 8] [--seconds 540] [--arms NAME;NAME] [--table]
+        [--vram 12GB] [--steps 8] [--blocks 2] [--seconds 540] [--arms NAME;NAME] [--table]
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import itertools
 import os
 import statistics
 import subprocess
@@ -25,7 +29,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -41,7 +45,7 @@ from tracekit.experiment.process import run_arm
 from tracekit.experiment.template import Template
 from tracekit.experiment.verification import RESIDENT_NAME, compare, offload_words
 from tracekit.model.experiment import ArmRun, Outcome
-from tracekit.model.plan import Configuration, PlanRow, VerifiedRow
+from tracekit.model.plan import Configuration, Estimate, PlanRow, VerifiedRow
 from tracekit.units import GIB, format_duration, format_memory, parse_bytes
 
 PAGE_CACHE = ("--page-cache", "cached")
@@ -59,7 +63,10 @@ PIECES = ("host code", "pageable copies", "page-locking")
 
 @dataclass(frozen=True)
 class Arm:
-    """One configuration to predict and measure: of a partial one, how much stays and in which order it is taken."""
+    """One configuration to predict and measure: of a partial one, how much stays and in which order it is taken.
+
+    `once`: in the first block alone, since it takes about a minute or is one of many alike.
+    """
 
     name: str
     configuration: Configuration
@@ -68,6 +75,7 @@ class Arm:
     order: str = ""
     capped: bool = True
     aside: bool = False
+    once: bool = False
 
 
 def partial(gib: float, order: str, memory: str = "as-loaded") -> dict[str, object]:
@@ -90,15 +98,15 @@ ARMS = (
     Arm("8 GiB resident, smallest first", steps=4, **partial(8, "smallest")),  # type: ignore[arg-type]
     Arm("8 GiB resident, largest first, 10 steps", steps=10, **partial(8, "largest")),  # type: ignore[arg-type]
     Arm("group, leaf, stream", STREAM, 10),
-    Arm("group, leaf, stream, 28 steps", STREAM, 28),
+    Arm("group, leaf, stream, 28 steps", STREAM, 28, once=True),
     Arm("group, block, stream", Configuration(mode="group", group_level="block_level", stream=True), 10),
-    Arm("sequential, a third time", SOURCE, 4),
-    Arm("group, leaf, no stream", Configuration(mode="group"), 2),
+    Arm("sequential, a third time", SOURCE, 4, once=True),
+    Arm("group, leaf, no stream", Configuration(mode="group"), 2, once=True),
     Arm("model, no cap", Configuration(mode="model"), 4, capped=False),
     Arm("resident, no cap, 28 steps", Configuration(mode="resident"), 28, capped=False),
     Arm("group, leaf, stream, low_cpu_mem", Configuration(mode="group", stream=True, low_cpu_mem=True), 4),
     Arm("4 GiB resident, smallest, pinned, 10", steps=10, **partial(4, "smallest", "pinned")),  # type: ignore[arg-type]
-    Arm("sequential, a fourth time", SOURCE, 4),
+    Arm("sequential, a fourth time", SOURCE, 4, once=True),
     Arm("6 GiB resident, largest, pinned", steps=4, **partial(6, "largest", "pinned")),  # type: ignore[arg-type]
     Arm("group, block, stream, record_stream", RECORDED, 10, aside=True),
     Arm("3 GiB resident, largest, anonymous", steps=6, aside=True, **partial(3, "largest", "anonymous")),  # type: ignore[arg-type]
@@ -107,17 +115,45 @@ ARMS = (
 
 
 class ArmResult(msgspec.Struct, kw_only=True):
-    """One arm's rows; `failed` says why there are none."""
+    """What was found of an arm in its runs, each a list of rows; `failed` says why there are none."""
 
     name: str
     aside: bool
-    rows: list[VerifiedRow] = []
+    runs: list[list[VerifiedRow]] = []
     failed: str = ""
-    near: str = ""
-    """Which sequential run was nearest in time; empty where the arm is such a run."""
-    near_rows: list[VerifiedRow] = []
-    slower: dict[str, float] = {}
-    """What `machine_drift` says of its process against the source run's."""
+    near: list[str] = []
+    """Of each run, which sequential run was nearest in time; empty where the arm is such a run."""
+    near_runs: list[list[VerifiedRow]] = []
+    slower: list[dict[str, float]] = []
+    """What `machine_drift` says of each process against the source run's."""
+
+    @property
+    def rows(self) -> dict[str, VerifiedRow]:
+        """By quantity, the runs' mean."""
+        return combined(self.runs)
+
+    @property
+    def near_rows(self) -> dict[str, VerifiedRow]:
+        """The same, predicted from the nearest sequential runs."""
+        return combined(self.near_runs)
+
+
+def combined(runs: Sequence[Sequence[VerifiedRow]]) -> dict[str, VerifiedRow]:
+    """By quantity, the mean of what was measured beside that of what was predicted."""
+    found = {}
+    for rows in zip(*runs, strict=True):
+        value, measured = (
+            statistics.fmean(of) for of in ([row.predicted.value for row in rows], [row.measured for row in rows])
+        )
+        low, high = min(row.predicted.low for row in rows), max(row.predicted.high for row in rows)
+        found[rows[0].quantity] = VerifiedRow(
+            configuration=rows[0].configuration,
+            quantity=rows[0].quantity,
+            predicted=Estimate(round(value), low, high),
+            measured=round(measured),
+            error=value / measured - 1,
+        )
+    return found
 
 
 def main() -> int:
@@ -127,6 +163,7 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--steps", type=int, default=8, help="of the source run")
     parser.add_argument("--vram", type=parse_bytes, default=parse_bytes("12GB"))
+    parser.add_argument("--blocks", type=int, default=1, help="how often every arm is run")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no arm after so long")
     parser.add_argument("--arms", default="", help="only these, separated by ;")
     parser.add_argument("--table", action="store_true", help="only write the table of what is finished")
@@ -147,14 +184,15 @@ def measure_all(options: argparse.Namespace, template: Template) -> None:
     source = profile_source(options, template)
     predictor = Predictor(source.timeline)
     wanted = options.arms.split(";") if options.arms else [arm.name for arm in ARMS]
-    for arm in (arm for arm in ARMS if arm.name in wanted):
-        if failure_path(folder := arm_folder(options.output, arm)).exists() or is_complete(folder):
+    for block, arm in itertools.product(range(options.blocks), (arm for arm in ARMS if arm.name in wanted)):
+        folder = arm_folder(options.output, arm, block)
+        if (arm.once and block) or failure_path(folder).exists() or is_complete(folder):
             continue
         if time.monotonic() - begin > options.seconds:
             print("time is up: the same call goes on")
             break
-        measure(options, arm, predictor, template)
-        print(arm.name, f"after {time.monotonic() - begin:.0f} s", flush=True)
+        measure(options, arm, folder, predictor, template)
+        print(folder.name, f"after {time.monotonic() - begin:.0f} s", flush=True)
 
 
 def profile_source(options: argparse.Namespace, template: Template) -> Run:
@@ -212,9 +250,8 @@ def stays_mapped(configuration: Configuration, weights: Weights) -> bool:
     return configuration.host_memory == "as-loaded" and configuration.mode != "resident" and not pins
 
 
-def measure(options: argparse.Namespace, arm: Arm, predictor: Predictor, template: Template) -> None:
+def measure(options: argparse.Namespace, arm: Arm, folder: Path, predictor: Predictor, template: Template) -> None:
     """Run an arm that can be predicted; why it has no run folder is kept in place of one."""
-    folder = arm_folder(options.output, arm)
     try:
         configuration = configured(arm, predictor)
         predictor.predict(configuration)
@@ -241,8 +278,9 @@ def configured(arm: Arm, predictor: Predictor) -> Configuration:
     return msgspec.structs.replace(arm.configuration, resident=resident)
 
 
-def arm_folder(folder: Path, arm: Arm) -> Path:
-    return folder / "".join(letter if letter.isalnum() else "-" for letter in arm.name)
+def arm_folder(folder: Path, arm: Arm, block: int) -> Path:
+    again = f"--block-{block + 1}" if block else ""
+    return folder / ("".join(letter if letter.isalnum() else "-" for letter in arm.name) + again)
 
 
 def failure_path(folder: Path) -> Path:
@@ -264,29 +302,37 @@ class Reference:
         return compare(row, run.summary())
 
 
-def references(folder: Path) -> list[Reference]:
+def references(folder: Path, blocks: int) -> list[Reference]:
     """The source run, and the arms that are its configuration once more."""
-    again = [arm for arm in ARMS if arm.configuration is SOURCE and is_complete(arm_folder(folder, arm))]
-    return [Reference("source", folder / "source"), *(Reference(arm.name, arm_folder(folder, arm)) for arm in again)]
+    found = [Reference("source", folder / "source")]
+    for block, arm in itertools.product(range(blocks), (arm for arm in ARMS if arm.configuration is SOURCE)):
+        if is_complete(path := arm_folder(folder, arm, block)):
+            found.append(Reference(f"{arm.name}{' (block 2)' if block else ''}", path))
+    return found
+
+
+def time_between(run: Run, reference: Reference) -> timedelta:
+    """How far apart in time two runs began."""
+    return abs(reference.created - datetime.fromisoformat(run.manifest.created))
 
 
 def finished(options: argparse.Namespace, arm: Arm, known: Sequence[Reference]) -> ArmResult | None:
     """What was predicted for an arm and what its run folder says; None: it was not run yet."""
-    folder = arm_folder(options.output, arm)
+    folders = [arm_folder(options.output, arm, block) for block in range(options.blocks)]
     result = ArmResult(name=arm.name, aside=arm.aside)
-    if failure_path(folder).exists():
-        result.failed = failure_path(folder).read_text()
+    if (failure := failure_path(folders[0])).exists():
+        result.failed = failure.read_text()
         return result
-    if not is_complete(folder):
-        return None
-    run, source = load(folder), known[0]
-    result.rows = source.predicted(arm, run)
-    result.slower = machine_drift(source.run.summary().ceilings, run.summary().ceilings)
-    if arm.configuration is not SOURCE:
-        created = datetime.fromisoformat(run.manifest.created)
-        nearest = min(known, key=lambda reference: abs(reference.created - created))
-        result.near, result.near_rows = nearest.name, nearest.predicted(arm, run)
-    return result
+    source = known[0]
+    for folder in filter(is_complete, folders):
+        run = load(folder)
+        result.runs.append(source.predicted(arm, run))
+        result.slower.append(machine_drift(source.run.summary().ceilings, run.summary().ceilings))
+        if arm.configuration is not SOURCE:
+            nearest = min(known, key=functools.partial(time_between, run))
+            result.near.append(nearest.name)
+            result.near_runs.append(nearest.predicted(arm, run))
+    return result if result.runs else None
 
 
 def taken(weights: Weights, denoisers: Sequence[str], budget: int, order: str) -> tuple[str, ...]:
@@ -308,11 +354,12 @@ def taken(weights: Weights, denoisers: Sequence[str], budget: int, order: str) -
 
 def table(options: argparse.Namespace) -> str:
     """The page: all arms, those kept aside apart, and how far off the predictions were."""
-    known = references(options.output)
+    known = references(options.output, options.blocks)
     source = known[0].run
     results = [result for arm in ARMS if (result := finished(options, arm, known)) is not None]
     steps = source.summary().steps
-    seen, aside = ([r for r in results if r.aside is kept] for kept in (False, True))
+    seen = [result for result in results if not result.aside]
+    aside = [result for result in results if result.aside]
     parts = [
         "# Predicted and measured",
         where_it_ran(source.manifest),
@@ -320,20 +367,21 @@ def table(options: argparse.Namespace) -> str:
         f"{options.size}x{options.size}, device memory capped to {format_memory(options.vram)} "
         f"(step 1: {format_duration(steps[0].wall_ns)}, last: {format_duration(steps[-1].wall_ns)}). "
         "Each arm is a process of its own, its weights in the page cache and not mapped. "
-        "Error: predicted against measured; (outside): the measured value is outside the predicted range. The last "
-        "columns say what the same pieces of work took in the arm's calibration against the source run's: how much "
-        "slower the machine was.",
+        "Of an arm that was run twice measured is the mean, both runs in brackets. Error: predicted against measured; "
+        "(outside): what was measured is outside the predicted range. The last columns say what the same pieces of "
+        "work took in the arm's calibration against the source run's: how much slower the machine was.",
         rows_table(seen),
         "Other configurations than the source run's:",
-        errors([result for result in seen if result.near]),
+        errors([result.rows for result in seen if result.near]),
         "The source run's own, run again, which is what the machine does:",
-        errors([result for result in seen if not result.near]),
+        errors([result.rows for result in seen if not result.near]),
+        repeats(results),
         "## Kept aside",
         rows_table(aside),
-        errors(aside),
+        errors([result.rows for result in aside]),
         "## From the sequential run that was nearest in time",
         near_table(results),
-        errors([ArmResult(name=r.name, aside=r.aside, rows=r.near_rows) for r in results]),
+        errors([result.near_rows for result in results]),
         "## What is assumed",
         "\n".join(f"- {assumption}" for assumption in ASSUMPTIONS),
     ]
@@ -345,9 +393,9 @@ def rows_table(results: Sequence[ArmResult]) -> str:
     columns += [f"{piece}, against the source run" for piece in PIECES]
     lines = []
     for result in results:
-        by_quantity = {row.quantity: row for row in result.rows}
-        cells = [cell(by_quantity[q]) if q in by_quantity else "-" for q in QUANTITIES]
-        slower = [f"{result.slower[piece]:.2f}" if piece in result.slower else "-" for piece in PIECES]
+        rows = result.rows
+        cells = [cell(rows[q], measurements(result, q)) if q in rows else "-" for q in QUANTITIES]
+        slower = [", ".join(f"{each[piece]:.2f}" for each in result.slower if piece in each) for piece in PIECES]
         lines.append([result.name, *([result.failed, *[""] * 4] if result.failed else cells), *slower])
     return markdown_table(columns, lines)
 
@@ -356,25 +404,46 @@ def near_table(results: Sequence[ArmResult]) -> str:
     """Predicted from the nearest of the sequential runs: errors alone."""
     lines = []
     for result in results:
-        if result.near_rows:
-            found = {row.quantity: f"{row.error:+.1%}" for row in result.near_rows}
-            lines.append([result.name, result.near, *(found.get(quantity, "-") for quantity in QUANTITIES)])
+        if result.near_runs:
+            found = {quantity: f"{row.error:+.1%}" for quantity, row in result.near_rows.items()}
+            near = "; ".join(dict.fromkeys(result.near))
+            lines.append([result.name, near, *(found.get(quantity, "-") for quantity in QUANTITIES)])
     return markdown_table(["arm", "predicted from", *QUANTITIES], lines)
 
 
-def cell(row: VerifiedRow) -> str:
+def measurements(result: ArmResult, quantity: str) -> list[int]:
+    """What each run measured."""
+    return [row.measured for rows in result.runs for row in rows if row.quantity == quantity]
+
+
+def cell(row: VerifiedRow, runs: Sequence[int]) -> str:
     show = format_memory if row.quantity == "device memory" else format_duration
     within = "" if row.predicted.low <= row.measured <= row.predicted.high else " (outside)"
-    return f"{show(row.predicted.value)} / {show(row.measured)} / {row.error:+.1%}{within}"
+    each = f" ({', '.join(map(show, runs))})" if len(runs) > 1 and row.quantity != "device memory" else ""
+    return f"{show(row.predicted.value)} / {show(row.measured)}{each} / {row.error:+.1%}{within}"
 
 
-def errors(results: Sequence[ArmResult]) -> str:
-    lines = []
+def errors(arms: Sequence[dict[str, VerifiedRow]]) -> str:
+    found = {quantity: [abs(rows[quantity].error) for rows in arms if quantity in rows] for quantity in QUANTITIES}
+    return middle_and_worst(found, "median error")
+
+
+def repeats(results: Sequence[ArmResult]) -> str:
+    """How far apart two runs of the same arm are: no prediction can be nearer to both than half of that."""
+    found: dict[str, list[float]] = {}
     for quantity in QUANTITIES:
-        found = [abs(row.error) for result in results for row in result.rows if row.quantity == quantity]
-        if found:
-            lines.append(f"- {quantity}: median error {statistics.median(found):.1%}, worst {max(found):.1%}")
-    return "\n".join(lines)
+        twice = [took for result in results if len(took := measurements(result, quantity)) > 1]
+        found[quantity] = [(max(took) - min(took)) / statistics.fmean(took) for took in twice]
+    listed = middle_and_worst(found, "median difference")
+    return f"Two runs of one arm, against their mean:\n\n{listed}" if listed else ""
+
+
+def middle_and_worst(found: dict[str, list[float]], what: str) -> str:
+    return "\n".join(
+        f"- {quantity}: {what} {statistics.median(shares):.1%}, worst {max(shares):.1%}"
+        for quantity, shares in found.items()
+        if shares
+    )
 
 
 if __name__ == "__main__":
