@@ -227,16 +227,16 @@ def test_host_work_is_slower_where_the_host_stages_copies_and_the_way_back_is_th
     assert 0.4 * most < saved <= most
 
 
-def test_kernels_that_the_host_computes_are_no_work_that_staging_slows_and_hide_nothing() -> None:
+def test_kernels_that_the_host_computes_hide_nothing_and_take_its_caches_over_in_any_mode() -> None:
     run = build_run(device="emulated", steps=4, blocks=6, weight_bytes=8 << 20)
     resident = Configuration(mode="resident")
-    even, slowed = (Predictor(build_timeline(calibrated(run, slower=slower))) for slower in (1, 10))
-    own, apart = own_and_apart(even)
-    assert own > 0
-    assert even.compute_ns == pytest.approx((1 + 4 * 6) * KERNEL_NS)
-    assert even.predict(resident).warm_step_ns.value == pytest.approx(own + apart + even.compute_ns, rel=0.01)
-    # Nothing was calibrated apart from copies.
-    assert slowed.predict(resident).warm_step_ns.value == pytest.approx(own / 10 + apart + even.compute_ns, rel=0.02)
+    for slower, alone in ((1, 1), (10, 0.4)):
+        predictor = Predictor(build_timeline(calibrated(run, slower=slower, alone=alone)))
+        own, apart = own_and_apart(predictor)
+        assert own > 0
+        assert predictor.compute_ns == pytest.approx((1 + 4 * 6) * KERNEL_NS)
+        warm = predictor.predict(resident).warm_step_ns.value
+        assert warm == pytest.approx(own + apart + predictor.compute_ns, rel=0.01)
 
 
 def own_and_apart(predictor: Predictor) -> tuple[float, float]:
@@ -248,16 +248,36 @@ def own_and_apart(predictor: Predictor) -> tuple[float, float]:
     return own, apart
 
 
-def test_code_is_faster_where_no_hook_is_and_a_mode_with_hooks_takes_as_long_as_it_did() -> None:
-    run = build_run(device="emulated", steps=4, blocks=6, weight_bytes=8 << 20)
+@pytest.mark.parametrize(
+    ("configuration", "hooks", "code"),
+    [
+        (Configuration(mode="resident"), 0.5, 0.4 / 2),
+        (Configuration(mode="model"), 0.5, 0.4 / 2),
+        (Configuration(mode="sequential"), 1, 1),
+        (Configuration(mode="sequential", host_memory="anonymous"), 1, 1),
+        (Configuration(mode="sequential", host_memory="pinned"), 0.5, 0.5),
+        (Configuration(mode="group", stream=True), 0.5, 0.5),
+        (Configuration(mode="group", group_level="block_level", stream=True), 0.5, 0.4 / 2),
+    ],
+)
+def test_a_modules_own_code_is_faster_without_copies_and_faster_again_where_no_hook_is(
+    configuration: Configuration, hooks: float, code: float
+) -> None:
+    predictor = Predictor(build_timeline(calibrated(build_run(steps=4), slower=2, alone=0.4)))
+    scales = predictor.offloader(configuration, predictor.weights, predictor.costs()).scales
+    assert scales.hooks == pytest.approx(hooks)
+    assert scales.own == pytest.approx(code)
+
+
+def test_code_that_is_faster_makes_a_step_shorter() -> None:
+    run = build_run(steps=4)
+    brief = run.device_ops.copy()
+    brief.loc[brief["op"] == "kernel", "end_ns"] = brief["start_ns"] + 1  # so that they hide nothing
+    run = replace(run, device_ops=brief)
     even, faster = (Predictor(build_timeline(calibrated(run, alone=alone))) for alone in (1, 0.4))
-    own, apart = own_and_apart(even)
     for mode in ("resident", "model"):
-        saved = even.predict(Configuration(mode=mode)).warm_step_ns.value
-        saved -= faster.predict(Configuration(mode=mode)).warm_step_ns.value
-        assert saved == pytest.approx(0.6 * (own + apart), rel=0.01)
-    for configuration in (Configuration(mode="sequential"), Configuration(mode="sequential", host_memory="anonymous")):
-        assert even.predict(configuration).warm_step_ns == faster.predict(configuration).warm_step_ns
+        steps = [each.predict(Configuration(mode=mode)).warm_step_ns.value for each in (even, faster)]
+        assert steps[0] - steps[1] == pytest.approx(0.6 * sum(own_and_apart(even)), rel=0.01)
 
 
 def test_of_a_module_whose_weights_stay_only_an_idle_hook_is_left() -> None:

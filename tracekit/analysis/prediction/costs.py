@@ -96,8 +96,11 @@ class Costs:
     def host_scales(self, staged_bytes: Callable[[str], Staged]) -> HostScales:
         """How much longer a mode's host work takes than this run's.
 
-        That follows from which modules it has hooks at, and what it stages at each.
+        That follows from which modules it has hooks at, and what it stages at each. Where the host computes kernels,
+        these take the caches over in any mode.
         """
+        if self.in_place:
+            return HostScales(1.0, 1.0, 1.0)
         staged = [staged_bytes(fqn) for fqn in self._owners]
         if not self._slowdown.knows_copies and any(staged) != any(self._staged):
             self.notes.add("what staging does to the host's work was not calibrated: it is taken to do nothing")
