@@ -376,8 +376,9 @@ def table(options: argparse.Namespace) -> str:
         "The source run's own, run again, which is what the machine does:",
         errors([result.rows for result in seen if not result.near]),
         repeats(results),
+        memory_ends(results),
         "## Kept aside",
-        rows_table(aside),
+        rows_table(aside) if aside else "None in this list of arms.",
         errors([result.rows for result in aside]),
         "## From the sequential run that was nearest in time",
         near_table(results),
@@ -436,6 +437,16 @@ def repeats(results: Sequence[ArmResult]) -> str:
         found[quantity] = [(max(took) - min(took)) / statistics.fmean(took) for took in twice]
     listed = middle_and_worst(found, "median difference")
     return f"Two runs of one arm, against their mean:\n\n{listed}" if listed else ""
+
+
+def memory_ends(results: Sequence[ArmResult]) -> str:
+    """Whether the upper end of predicted device memory, which decides what fits, held in each run."""
+    rows = [row for result in results for rows in result.runs for row in rows if row.quantity == "device memory"]
+    under = sum(row.predicted.high < row.measured for row in rows)
+    return (
+        "The upper end of predicted device memory, by which a plan decides what fits, was below what was measured in "
+        f"{under} of {len(rows)} runs."
+    )
 
 
 def middle_and_worst(found: dict[str, list[float]], what: str) -> str:
