@@ -15,6 +15,7 @@ from tracekit.analysis import build_timeline
 from tracekit.analysis.prediction.planner import make_plan
 from tracekit.analysis.prediction.predictor import Predictor
 from tracekit.analysis.prediction.rates import UnknownCost
+from tracekit.analysis.prediction.residents import choose_residents
 from tracekit.analysis.prediction.tape import Op, middle_third
 from tracekit.errors import UsageError
 from tracekit.model import CALIBRATION, SPANS, TABLES, MachineInfo, Measure, RunData, SpanKind, Timeline
@@ -286,6 +287,10 @@ def test_of_a_module_whose_weights_stay_only_an_idle_hook_is_left() -> None:
     kept = predictor.predict(Configuration(mode="partial", resident=tuple(sorted(names))))
     resident = predictor.predict(Configuration(mode="resident"))
     modules = len({w.fqn for w in predictor.weights.all if w.component == "transformer"})
+    streamed = predictor.predict(Configuration(mode="sequential")).warm_step_ns.value
+    chosen = choose_residents(predictor, vram_bytes=1 << 40)
+    assert chosen is not None
+    assert streamed - kept.warm_step_ns.value == pytest.approx(chosen.saved_ns, rel=0.02)
     assert kept.warm_step_ns.value - resident.warm_step_ns.value == pytest.approx(modules * IDLE_NS, rel=0.02)
 
 

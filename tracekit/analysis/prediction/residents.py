@@ -57,7 +57,7 @@ def candidates(predictor: Predictor, memory: str = "as-loaded") -> list[Candidat
             continue
         copying = sum(costs.h2d(w, pinned=memory == "pinned") + costs.allocation(w) for w in own)
         hooks = costs.onload_host(fqn, len(own)) + costs.clearing(fqn, len(own)) + costs.offload_host(fqn)
-        saved = (copying + hooks - costs.hooks.base_ns) * calls[fqn] / repeats
+        saved = (copying + hooks - costs.idle_hook_ns) * calls[fqn] / repeats
         found.append(Candidate(fqn, tuple(own), max(saved, 0.0)))
     return sorted(found, key=lambda candidate: (-candidate.density, candidate.fqn))
 
