@@ -1,0 +1,124 @@
+"""The page of predicted and measured times: all arms, those kept aside apart, and how far off they were."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Sequence
+
+from benchlib import markdown_table, where_it_ran
+
+from predictions.arms import ARMS
+from predictions.results import ArmResult, finished, references
+from tracekit.analysis.prediction.assumptions import ASSUMPTIONS
+from tracekit.model.plan import VerifiedRow
+from tracekit.units import format_duration, format_memory
+
+QUANTITIES = ("set-up", "step 1", "warm step", "total", "device memory")
+PIECES = ("host code", "pageable copies", "page-locking")
+"""What of the machine's drift is shown, by `machine_drift`'s names."""
+
+
+def table(options: argparse.Namespace) -> str:
+    """The page: all arms, those kept aside apart, and how far off the predictions were."""
+    known = references(options.output, options.blocks)
+    source = known[0].run
+    results = [result for arm in ARMS if (result := finished(options, arm, known)) is not None]
+    steps = source.summary().steps
+    seen = [result for result in results if not result.aside]
+    aside = [result for result in results if result.aside]
+    parts = [
+        "# Predicted and measured",
+        where_it_ran(source.manifest),
+        f"Everything is predicted from one sequential run of {options.pipeline}, {len(steps)} steps, "
+        f"{options.size}x{options.size}, device memory capped to {format_memory(options.vram)} "
+        f"(step 1: {format_duration(steps[0].wall_ns)}, last: {format_duration(steps[-1].wall_ns)}). "
+        "Each arm is a process of its own, its weights in the page cache and not mapped. "
+        "Of an arm that was run twice measured is the mean, both runs in brackets. Error: predicted against measured; "
+        "(outside): what was measured is outside the predicted range. The last columns say what the same pieces of "
+        "work took in the arm's calibration against the source run's: how much slower the machine was.",
+        rows_table(seen),
+        "Other configurations than the source run's:",
+        errors([result.rows for result in seen if result.near]),
+        "The source run's own, run again, which is what the machine does:",
+        errors([result.rows for result in seen if not result.near]),
+        repeats(results),
+        memory_ends(results),
+        "## Kept aside",
+        rows_table(aside) if aside else "None in this list of arms.",
+        errors([result.rows for result in aside]),
+        "## From the sequential run that was nearest in time",
+        near_table(results),
+        errors([result.near_rows for result in results]),
+        "## What is assumed",
+        "\n".join(f"- {assumption}" for assumption in ASSUMPTIONS),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def rows_table(results: Sequence[ArmResult]) -> str:
+    columns = ["arm", *(f"{quantity}: predicted / measured / error" for quantity in QUANTITIES)]
+    columns += [f"{piece}, against the source run" for piece in PIECES]
+    lines = []
+    for result in results:
+        rows = result.rows
+        cells = [cell(rows[q], measurements(result, q)) if q in rows else "-" for q in QUANTITIES]
+        slower = [", ".join(f"{each[piece]:.2f}" for each in result.slower if piece in each) for piece in PIECES]
+        lines.append([result.name, *([result.failed, *[""] * 4] if result.failed else cells), *slower])
+    return markdown_table(columns, lines)
+
+
+def near_table(results: Sequence[ArmResult]) -> str:
+    """Predicted from the nearest of the sequential runs: errors alone."""
+    lines = []
+    for result in results:
+        if result.near_runs:
+            found = {quantity: f"{row.error:+.1%}" for quantity, row in result.near_rows.items()}
+            near = "; ".join(dict.fromkeys(result.near))
+            lines.append([result.name, near, *(found.get(quantity, "-") for quantity in QUANTITIES)])
+    return markdown_table(["arm", "predicted from", *QUANTITIES], lines)
+
+
+def measurements(result: ArmResult, quantity: str) -> list[int]:
+    """What each run measured."""
+    return [row.measured for rows in result.runs for row in rows if row.quantity == quantity]
+
+
+def cell(row: VerifiedRow, runs: Sequence[int]) -> str:
+    show = format_memory if row.quantity == "device memory" else format_duration
+    within = "" if row.predicted.low <= row.measured <= row.predicted.high else " (outside)"
+    each = f" ({', '.join(map(show, runs))})" if len(runs) > 1 and row.quantity != "device memory" else ""
+    return f"{show(row.predicted.value)} / {show(row.measured)}{each} / {row.error:+.1%}{within}"
+
+
+def errors(arms: Sequence[dict[str, VerifiedRow]]) -> str:
+    found = {quantity: [abs(rows[quantity].error) for rows in arms if quantity in rows] for quantity in QUANTITIES}
+    return middle_and_worst(found, "median error")
+
+
+def repeats(results: Sequence[ArmResult]) -> str:
+    """How far apart two runs of the same arm are: no prediction can be nearer to both than half of that."""
+    found: dict[str, list[float]] = {}
+    for quantity in QUANTITIES:
+        twice = [took for result in results if len(took := measurements(result, quantity)) > 1]
+        found[quantity] = [(max(took) - min(took)) / statistics.fmean(took) for took in twice]
+    listed = middle_and_worst(found, "median difference")
+    return f"Two runs of one arm, against their mean:\n\n{listed}" if listed else ""
+
+
+def memory_ends(results: Sequence[ArmResult]) -> str:
+    """Whether the upper end of predicted device memory, which decides what fits, held in each run."""
+    rows = [row for result in results for rows in result.runs for row in rows if row.quantity == "device memory"]
+    under = sum(row.predicted.high < row.measured for row in rows)
+    return (
+        "The upper end of predicted device memory, by which a plan decides what fits, was below what was measured in "
+        f"{under} of {len(rows)} runs."
+    )
+
+
+def middle_and_worst(found: dict[str, list[float]], what: str) -> str:
+    return "\n".join(
+        f"- {quantity}: {what} {statistics.median(shares):.1%}, worst {max(shares):.1%}"
+        for quantity, shares in found.items()
+        if shares
+    )

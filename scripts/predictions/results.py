@@ -1,0 +1,110 @@
+"""What was predicted for each arm, beside what its runs say."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import itertools
+import statistics
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from predictions.arms import ARMS, SOURCE, Arm, arm_folder, configured, failure_path, is_complete
+from tracekit.analysis.drift import machine_drift
+from tracekit.analysis.prediction.predictor import Predictor
+from tracekit.api import Run, load
+from tracekit.experiment.verification import compare
+from tracekit.model.plan import Estimate, PlanRow, VerifiedRow
+
+
+class ArmResult(msgspec.Struct, kw_only=True):
+    """What was found of an arm in its runs, each a list of rows; `failed` says why there are none."""
+
+    name: str
+    aside: bool
+    runs: list[list[VerifiedRow]] = []
+    failed: str = ""
+    near: list[str] = []
+    """Of each run, which sequential run was nearest in time; empty where the arm is such a run."""
+    near_runs: list[list[VerifiedRow]] = []
+    slower: list[dict[str, float]] = []
+    """What `machine_drift` says of each process against the source run's."""
+
+    @property
+    def rows(self) -> dict[str, VerifiedRow]:
+        """By quantity, the runs' mean."""
+        return combined(self.runs)
+
+    @property
+    def near_rows(self) -> dict[str, VerifiedRow]:
+        """The same, predicted from the nearest sequential runs."""
+        return combined(self.near_runs)
+
+
+def combined(runs: Sequence[Sequence[VerifiedRow]]) -> dict[str, VerifiedRow]:
+    """By quantity, the mean of what was measured beside that of what was predicted."""
+    found = {}
+    for rows in zip(*runs, strict=True):
+        value, measured = (
+            statistics.fmean(of) for of in ([row.predicted.value for row in rows], [row.measured for row in rows])
+        )
+        low, high = min(row.predicted.low for row in rows), max(row.predicted.high for row in rows)
+        found[rows[0].quantity] = VerifiedRow(
+            configuration=rows[0].configuration,
+            quantity=rows[0].quantity,
+            predicted=Estimate(round(value), low, high),
+            measured=round(measured),
+            error=value / measured - 1,
+        )
+    return found
+
+
+class Reference:
+    """A sequential run that arms are predicted from."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name, self.run = name, load(folder)
+        self.created = datetime.fromisoformat(self.run.manifest.created)
+        self._predictor = Predictor(self.run.timeline)
+
+    def predicted(self, arm: Arm, run: Run) -> list[VerifiedRow]:
+        """What this run says of an arm, beside what the arm's run says."""
+        configuration = configured(arm, self._predictor)
+        row = PlanRow(configuration=configuration, prediction=self._predictor.predict(configuration), totals={})
+        return compare(row, run.summary())
+
+
+def references(folder: Path, blocks: int) -> list[Reference]:
+    """The source run, and the arms that are its configuration once more."""
+    found = [Reference("source", folder / "source")]
+    for block, arm in itertools.product(range(blocks), (arm for arm in ARMS if arm.configuration is SOURCE)):
+        if is_complete(path := arm_folder(folder, arm, block)):
+            found.append(Reference(f"{arm.name}{' (block 2)' if block else ''}", path))
+    return found
+
+
+def time_between(run: Run, reference: Reference) -> timedelta:
+    """How far apart in time two runs began."""
+    return abs(reference.created - datetime.fromisoformat(run.manifest.created))
+
+
+def finished(options: argparse.Namespace, arm: Arm, known: Sequence[Reference]) -> ArmResult | None:
+    """What was predicted for an arm and what its run folder says; None: it was not run yet."""
+    folders = [arm_folder(options.output, arm, block) for block in range(options.blocks)]
+    result = ArmResult(name=arm.name, aside=arm.aside)
+    if (failure := failure_path(folders[0])).exists():
+        result.failed = failure.read_text()
+        return result
+    source = known[0]
+    for folder in filter(is_complete, folders):
+        run = load(folder)
+        result.runs.append(source.predicted(arm, run))
+        result.slower.append(machine_drift(source.run.summary().ceilings, run.summary().ceilings))
+        if arm.configuration is not SOURCE:
+            nearest = min(known, key=functools.partial(time_between, run))
+            result.near.append(nearest.name)
+            result.near_runs.append(nearest.predicted(arm, run))
+    return result if result.runs else None
