@@ -59,8 +59,9 @@ class Estimate(msgspec.Struct, frozen=True):
         return Estimate(self.value * count, self.low * count, self.high * count)
 
     def less(self, other: Estimate) -> Estimate:
-        """The difference, between its least and its largest."""
-        return Estimate(self.value - other.value, self.low - other.high, self.high - other.low)
+        """The difference of two that vary together: of the same machine, as fast or as slow for both."""
+        ends = (self.low - other.low, self.value - other.value, self.high - other.high)
+        return Estimate(ends[1], min(ends), max(ends))
 
 
 class Traffic(msgspec.Struct, frozen=True):

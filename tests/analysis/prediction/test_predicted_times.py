@@ -19,7 +19,7 @@ from tracekit.analysis.prediction.residents import choose_residents
 from tracekit.analysis.prediction.tape import Op, middle_third
 from tracekit.errors import UsageError
 from tracekit.model import CALIBRATION, SPANS, TABLES, MachineInfo, Measure, RunData, SpanKind, Timeline
-from tracekit.model.plan import Configuration
+from tracekit.model.plan import Configuration, Estimate
 from tracekit.model.text import concat_rows
 
 PINNED_BYTES_PER_US = 50_000
@@ -126,6 +126,13 @@ def test_a_disturbed_step_is_in_no_prediction_but_in_its_range(timeline: Timelin
     own = predictor.predict(Configuration(mode="sequential")).warm_step_ns
     # Kernels take what they take: their times have no range.
     assert own.high == pytest.approx(wall_ns(disturbed, 2) - 2 * predictor.compute_ns, rel=0.02)
+
+
+def test_a_difference_is_of_one_machine_as_fast_or_as_slow_for_both() -> None:
+    sooner, later = Estimate(100, 80, 130), Estimate(60, 50, 75)
+    assert sooner.less(later) == Estimate(40, 30, 55)
+    assert later.less(sooner) == Estimate(-40, -55, -30)
+    assert sooner.less(sooner) == Estimate(0, 0, 0)
 
 
 @given(st.lists(st.integers(1, 1000), min_size=1, max_size=12))
