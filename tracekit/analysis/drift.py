@@ -28,7 +28,7 @@ def machine_drift(before: Sequence[CeilingRow], after: Sequence[CeilingRow]) -> 
 
     The geometric mean over sizes of the medians' ratios; of host work, what has no copy before it.
     """
-    known = {(row.measure, row.size_bytes): row.median_ns for row in before if says_of_machine(row)}
+    known = {(row.measure, row.size_bytes): row.median_ns for row in before if _counts(row)}
     ratios: dict[str, list[float]] = {}
     for row in after:
         was = known.get((row.measure, row.size_bytes))
@@ -37,8 +37,7 @@ def machine_drift(before: Sequence[CeilingRow], after: Sequence[CeilingRow]) -> 
     return {piece: geometric_mean(found) for piece, found in ratios.items()}
 
 
-def says_of_machine(row: CeilingRow) -> bool:
-    """Whether the time tells how fast the machine was at a piece of work, not what a call or a copy before it took."""
+def _counts(row: CeilingRow) -> bool:
     if row.measure is Measure.HOST_WORK:
         return row.size_bytes == 0
     return row.measure in _PIECES and row.size_bytes >= LEAST_BYTES

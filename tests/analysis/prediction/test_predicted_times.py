@@ -149,7 +149,7 @@ def test_the_middle_third_is_round_the_median_and_no_less_than_a_third(walls: li
 
 def test_a_range_holds_the_speeds_that_the_calibration_found_the_machine_at() -> None:
     run = calibrated(build_run(device="emulated", steps=4, blocks=6, weight_bytes=8 << 20))
-    fast, slow = ({"measure": str(Measure.HOST_WORK), "size_bytes": 0, "duration_ns": took * US} for took in (60, 130))
+    fast, slow = ({"measure": str(Measure.CODE_ALONE), "size_bytes": 0, "duration_ns": took * US} for took in (30, 65))
     varied = replace(run, calibration=concat_rows([run.calibration, make_frame(CALIBRATION, [fast, slow])]))
     predictor = Predictor(build_timeline(varied))
     own, apart = own_and_apart(predictor)

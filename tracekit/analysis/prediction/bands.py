@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean, geometric_mean
 
-from tracekit.analysis.drift import says_of_machine
+from tracekit.analysis.drift import LEAST_BYTES
 from tracekit.model import CeilingRow, Measure
 
 Band = tuple[float, float]
@@ -24,13 +24,18 @@ def spread(rows: Sequence[CeilingRow], measure: Measure) -> Band:
     Minutes apart a machine is as unlike itself as its cores are, or its seconds: what the calibration saw of that is
     the only thing that one run can tell. The geometric mean over sizes, as of one that is alone few samples tell much.
     """
-    counted = [row for row in rows if row.measure is measure and says_of_machine(row) and row.median_ns]
+    counted = [row for row in rows if row.measure is measure and _says_of_machine(row) and row.median_ns]
     if not counted:
         return 1.0, 1.0
     low, high = (
         geometric_mean(max(getattr(row, name), 1) / row.median_ns for row in counted) for name in ("min_ns", "max_ns")
     )
     return low, high
+
+
+def _says_of_machine(row: CeilingRow) -> bool:
+    """Not of a small copy: it takes what its call takes."""
+    return row.measure is Measure.CODE_ALONE or row.size_bytes >= LEAST_BYTES
 
 
 def wider(one: Band, other: Band) -> Band:

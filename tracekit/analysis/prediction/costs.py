@@ -55,7 +55,7 @@ class Evidence:
         }
         work = [tape.host_ns for tape in steps]
         usual_work = [work[place] for place in reader.usual_places]
-        work_band = wider(band(work, usual_work), spread(rows, Measure.HOST_WORK))
+        work_band = wider(band(work, usual_work), spread(rows, Measure.CODE_ALONE))
         hooks, grouped = HookCosts.of(timeline, activity, usual), timeline.run.manifest.offload.mode == "group"
         called = dict.fromkeys(event.fqn for tape in steps for event in tape.events)  # in order
         with_weights = set(codes_and_texts(timeline.run.parameters["fqn"])[1])

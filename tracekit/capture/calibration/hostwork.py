@@ -43,7 +43,7 @@ _UNLIKE: tuple[_Forward, ...] = (
     lambda x: x.cumsum(-1).roll(3, -1).flip(-1),
 )
 """Forwards on the host that share little of torch's code."""
-_SECONDS = 0.5
+_SECONDS = 0.8
 
 
 class _Hooks(Enum):
