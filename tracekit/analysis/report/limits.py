@@ -36,9 +36,9 @@ def slower(plan: OffloadPlan) -> list[str]:
             continue
         more = row.prediction.total_ns(TYPICAL_STEPS).less(total)
         if more.value >= 0:
+            how = f"{format_duration(more.value)} longer than" if more.low > 0 else "no less than"
             sentences.append(
-                f"{row.configuration.name}: predicted to take {format_duration(more.value)} longer than "
-                f"{plan.measured} in {TYPICAL_STEPS} steps."
+                f"{row.configuration.name}: predicted to take {how} {plan.measured} in {TYPICAL_STEPS} steps."
             )
     return sentences
 
