@@ -62,6 +62,16 @@ def test_fractions_have_three_decimals_and_a_missing_one_has_no_key(thousandths:
         assert text == "<>" if number is None else round(float(text[3:-1]) * 1000) == number
 
 
+@given(st.lists(st.floats(1e-9, 1e9) | st.floats(-1e9, -1e-9), min_size=1, max_size=9))
+def test_fractions_keep_three_digits_of_what_is_small(values: list[float]) -> None:
+    made = texts_of(*fractions(np.array(values), "x:"), count=len(values))
+    for text, value in zip(made, values, strict=True):
+        known = float(text.removeprefix("x:"))
+        assert known != 0
+        # Three decimals at least, three digits at least, nine decimals at most.
+        assert abs(known - value) <= max(min(0.0005, 0.005 * abs(value)), 0.5e-9) * (1 + 1e-6)
+
+
 @given(st.lists(st.integers(0, 2**62), min_size=1, max_size=9))
 def test_microseconds_lose_no_nanosecond(times: list[int]) -> None:
     made = texts_of(*microseconds(np.array(times, np.int64)), count=len(times))
