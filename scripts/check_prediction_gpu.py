@@ -7,11 +7,11 @@ what is there, which needs no GPU. Two configurations are kept aside: nobody loo
 built, and they are reported apart.
 
 The source run's own configuration is among the arms, several times: how far these are from the source run is what no
-prediction from one run can do better than. So is how far two runs of one arm are apart: with `--blocks 2` all arms are
-run again after all were run once, most of them, and what was measured is the mean. Each process
-calibrates the machine anew; how much slower it found it than the source run did stands in the last columns. Every arm
-is predicted a second time, from that one of the sequential runs which was nearest in time: what is left of an error is
-more of the model's then, and less of the machine's drift.
+prediction from one run can do better than. So is how far two runs of one arm are apart: with `--blocks 2` most arms are
+run again after all were run once, and what was measured is the mean. Each process calibrates the machine anew; how much
+slower it found it than the source run did stands in the last columns. Every arm is predicted a second time, from that
+one of the sequential runs which was nearest in time: what is left of an error is more of the model's then, and less of
+the machine's drift.
 
     scripts/check_prediction_gpu.py --output /tmp/prediction [--pipeline synthetic:sdxl-denoiser --size 1024]
         [--vram 12GB] [--steps 8] [--blocks 2] [--seconds 540] [--arms NAME;NAME] [--table]

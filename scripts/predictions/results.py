@@ -82,7 +82,7 @@ def references(folder: Path, blocks: int) -> list[Reference]:
     found = [Reference("source", folder / "source")]
     for block, arm in itertools.product(range(blocks), (arm for arm in ARMS if arm.configuration is SOURCE)):
         if is_complete(path := arm_folder(folder, arm, block)):
-            found.append(Reference(f"{arm.name}{' (block 2)' if block else ''}", path))
+            found.append(Reference(f"{arm.name} (block {block + 1})" if block else arm.name, path))
     return found
 
 

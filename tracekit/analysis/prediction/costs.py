@@ -198,7 +198,7 @@ class Costs:
         least = min(measured, self.hooks.base_ns)
         return max(measured - self.hooks.tensor_ns * (usual - tensors), least) * self.work_factor
 
-    @property
+    @cached_property
     def idle_hook_ns(self) -> float:
         """The host's work of a hook of which the weights stay: as calibrated, else what any onload hook takes."""
         calibrated = self._rates.usual(Measure.IDLE_HOOK)

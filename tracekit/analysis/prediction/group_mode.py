@@ -149,7 +149,7 @@ class GroupOffload(Offloader):
     def _onload(self, group: Group) -> None:
         for weight in group.held:
             self.release(weight)
-        streams = self._options.stream and not group.rest
+        streams = not self._returns(group)
         if streams:
             self.machine.wait_link()
             self._free = dict(self._pool)

@@ -175,14 +175,10 @@ class TapeReader:
     @cached_property
     def _kinds(self) -> list[list[int]]:
         """The places of the later steps in `each_step`, those in the same order of work together."""
-        kinds: list[list[int]] = []
+        kinds: dict[tuple[tuple[Op, str], ...], list[int]] = {}
         for place, tape in enumerate(self.each_step):
-            kind = next((kind for kind in kinds if self.each_step[kind[0]].signature == tape.signature), None)
-            if kind is None:
-                kinds.append([place])
-            else:
-                kind.append(place)
-        return kinds
+            kinds.setdefault(tape.signature, []).append(place)
+        return list(kinds.values())
 
     @cached_property
     def _usual(self) -> list[list[int]]:
