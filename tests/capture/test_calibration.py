@@ -8,13 +8,14 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import diffusers.hooks
 import pandas as pd
 import pytest
 import torch
 from disks import on_disk
 
 from tracekit.api import CaptureOptions, profile_pipeline
-from tracekit.capture.calibration import calibrate, disk, hostwork, link
+from tracekit.capture.calibration import calibrate, disk, grouphooks, hostwork, link
 from tracekit.capture.calibration.disk import MAX_BYTES, disk_samples
 from tracekit.capture.calibration.link import SIZES, SIZES_EMULATED
 from tracekit.capture.pagecache import cache, evict, mapped_share, mapped_weights, residency
@@ -29,6 +30,9 @@ from .mapped_files import Weights
 
 Recording = Callable[..., AbstractContextManager[Recorded]]
 EMULATED = DeviceChoice("emulated", DEVICE)
+GROUP_HOOKS = {Measure.GROUP_ONLOAD, Measure.GROUP_WEIGHT, Measure.GROUP_CALL}
+PAGE_LOCKED = {Measure.PINNED_H2D, Measure.PINNED_D2H, Measure.PIN} | GROUP_HOOKS
+"""What only a device with streams and page-locked memory has."""
 
 
 def rows(calibration: pd.DataFrame) -> dict[str, list[int]]:
@@ -50,12 +54,53 @@ def calibrated(
 
 def test_everything_that_the_emulated_device_has_is_measured(calibrated: Recorded) -> None:
     found = rows(calibrated.data.calibration)
-    assert set(found) == set(Measure) - {Measure.PINNED_H2D, Measure.PINNED_D2H, Measure.PIN}
+    assert set(found) == set(Measure) - PAGE_LOCKED
     assert found[Measure.PAGEABLE_H2D] == found[Measure.PAGEABLE_D2H] == list(SIZES_EMULATED)
     assert len(found[Measure.DISK_READ]) == 2
     assert found[Measure.HOST_WORK] == list(hostwork.SIZES)
     assert (calibrated.data.calibration.duration_ns > 0).all()
     assert calibrated.session.seen.warnings == []
+
+
+def test_what_the_hypervisor_takes_away_is_no_work(emulated: EmulatedDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A core that is gone for a while in one of the passes, at each piece another one, changes nothing."""
+    work = hostwork._Work(EMULATED)
+    clock = Stolen()
+    monkeypatch.setattr(hostwork.time, "thread_time_ns", clock)
+    for hooks in hostwork._Hooks:
+        clock.calls = 0
+        code, calling = work.code(hooks)
+        assert (code, calling) == (clock.TICK, 2 * clock.TICK)  # two readings of the clock are apart
+    work.close()
+
+
+class Stolen:
+    """A clock that goes on by a tick a call, and by milliseconds at every hundredth."""
+
+    TICK = 1_000
+    calls = now = 0
+
+    def __call__(self) -> int:
+        self.calls += 1
+        self.now += self.TICK if self.calls % 101 else 5_000_000
+        return self.now
+
+
+@pytest.mark.parametrize("further", [0, 4])
+def test_a_groups_onload_is_told_apart_from_what_is_around_it(emulated: EmulatedDevice, further: int) -> None:
+    memory = torch.ones(1 << 16, dtype=torch.uint8)
+    chain = grouphooks.Chain([memory, *(memory[at : at + 64] for at in range(further))])
+    given = torch.ones(64, device=DEVICE)
+    bare = chain.hooks_ns(given)
+    assert bare.onload == 0
+    assert bare.around > 0
+    chain.group(EMULATED, stream=False)
+    with torch.no_grad():
+        grouped = chain.hooks_ns(given)
+    assert grouped.onload > 0
+    assert grouped.around > bare.around
+    assert all(len(list(block.parameters())) == 1 + further for block in chain.blocks)
+    assert all(parameter.device.type == "cpu" for parameter in chain.parameters())  # all of it is back
 
 
 def test_it_is_tracekits_own_work(calibrated: Recorded) -> None:
@@ -191,6 +236,7 @@ def test_on_cuda_every_size_has_its_rows_and_nothing_stays(recording: Recording,
             recorded.recorder, DeviceChoice("cuda", "cuda:0"), [weights.path], recorded.session.seen.warnings.append
         )
     assert recorded.session.seen.warnings == []
+    assert diffusers.hooks.apply_group_offloading  # a program without it has no group hooks to calibrate
     found = rows(recorded.data.calibration)
     assert set(found) == set(Measure)
     for measure in (Measure.PINNED_H2D, Measure.PINNED_D2H, Measure.PAGEABLE_H2D, Measure.PAGEABLE_D2H):

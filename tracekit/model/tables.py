@@ -97,10 +97,13 @@ class Measure(StrEnum):
     CLONE = "clone"  # copying within anonymous memory, its first touch included
     HOST_COPY = "host copy"  # copying within anonymous memory that is mapped already
     HOST_WORK = "host work"  # an offloaded module's call; `size_bytes` were copied from pageable memory just before it
-    HOST_WORK_NEXT = "host work next"  # the mean of unlike ones' calls after that, with nothing copied between
+    HOST_WORK_NEXT = "host work next"  # each of unlike ones' calls after that, with nothing copied between
     CODE_AMONG_HOOKS = "code among hooks"  # such modules' own forwards and code between them, by piece; nothing copied
     CODE_ALONE = "code alone"  # the same of modules without hooks
     IDLE_HOOK = "idle hook"  # what the hook of a module whose weights stay adds to its call
+    GROUP_ONLOAD = "group onload"  # diffusers' onload of a group of one weight, which issues the copy, CPU time
+    GROUP_WEIGHT = "group weight"  # what each further weight adds to it
+    GROUP_CALL = "group call"  # what diffusers' group hooks add to a module's call beside the onload, CPU time
     DISK_READ = "disk read"  # direct I/O from the weights' own files: fills no cache
     MAP_PAGES = "map pages"  # first touch of pages of a file that are in the page cache
 

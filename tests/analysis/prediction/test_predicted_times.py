@@ -345,6 +345,35 @@ def test_a_stream_hides_what_it_can_and_no_more(predictor: Predictor) -> None:
     assert link * US <= warm.value <= in_order.value
 
 
+def group_hooks(onload_us: int, weight_us: int, call_us: int) -> list[dict[str, object]]:
+    times = {Measure.GROUP_ONLOAD: onload_us, Measure.GROUP_WEIGHT: weight_us, Measure.GROUP_CALL: call_us}
+    return [{"measure": str(measure), "size_bytes": 0, "duration_ns": us * US} for measure, us in times.items()]
+
+
+@pytest.mark.parametrize("slower", [1, 2])
+def test_a_groups_hooks_take_what_was_calibrated_without_copies_that_the_host_makes(slower: int) -> None:
+    """With a stream nothing is staged: however slow the run's own hooks were between its copies."""
+    group = Configuration(mode="group", stream=True)
+    costs = []
+    for hooks in ((), (100, 30, 50), (200, 60, 90)):
+        run = calibrated(build_run(steps=4, blocks=6, weight_bytes=4096), slower=slower)
+        rows = concat_rows(
+            [run.calibration, make_frame(CALIBRATION, group_hooks(*hooks))] if hooks else [run.calibration]
+        )
+        predictor = Predictor(build_timeline(replace(run, calibration=rows)))
+        mode = predictor.offloader(group, predictor.weights, predictor.costs())
+        made = [mode.costs.group_onload_host("any"), mode.costs.ahead_call_ns, mode.costs.group_offload_host("any")]
+        costs.append(([ns * mode.scales.hooks for ns in made], predictor.predict(group).warm_step_ns.value))
+    (_, unknown), (fast, sooner), (slow, later) = costs
+    assert fast == pytest.approx([70 * US, 30 * US, 50 * US])
+    assert slow == pytest.approx([140 * US, 60 * US, 90 * US])
+    # Weights so small are no work for the link: the host decides.
+    weights = [weight for weight in predictor.weights.all if weight.component == "transformer"]
+    groups = len({weight.fqn for weight in weights})
+    assert later - sooner == pytest.approx((groups * (70 + 40) + len(weights) * 30) * US, rel=0.05)
+    assert unknown != sooner
+
+
 def test_no_steps_cost_set_up_encode_and_decode(predictor: Predictor) -> None:
     predicted = predictor.predict(Configuration(mode="sequential"))
     none = predicted.total_ns(0)

@@ -16,7 +16,7 @@ ASSUMPTIONS: Sequence[str] = (
     "Host code is slower among offload hooks than without any, and slower again where the host itself has just copied "
     "weights: its caches are full of them. All by what the calibration saw: of hooks and modules with weights after "
     "copies of that size, of the code between them by what is left behind, and of code without hooks.",
-    "diffusers' group hooks take the host as long as accelerate's offload does here, unless this run has groups.",
+    "diffusers' group hooks take the host what the calibration saw of them, unless this run has groups.",
     "Moving a whole component takes the host, for each weight, what each adds to an onload hook here.",
     "Page-locking and cloning go at their calibrated rates. diffusers page-locks each weight rounded up to a power of "
     "two.",

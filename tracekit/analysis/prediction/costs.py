@@ -201,23 +201,41 @@ class Costs:
     @cached_property
     def idle_hook_ns(self) -> float:
         """The host's work of a hook of which the weights stay: as calibrated, else what any onload hook takes."""
-        calibrated = self._rates.usual(Measure.IDLE_HOOK)
-        return (self.hooks.base_ns if calibrated is None else calibrated) * self.work_factor
+        calibrated = self._calibrated(Measure.IDLE_HOOK)
+        return self.hooks.base_ns * self.work_factor if calibrated is None else calibrated
 
     def group_onload_host(self, fqn: str) -> float:
-        """The host's work of a group's onload, copies apart.
+        """The host's work of a group's onload before its first copy.
 
-        From a run under accelerate's hooks: what its offload takes, which goes over a module's weights once without
-        copying, too.
+        From a run without groups: as calibrated, else what accelerate's offload takes here, which goes over a module's
+        weights once without copying, too.
         """
         hooks = self.hooks
         if self._grouped:
             return hooks.onload.get(fqn, hooks.base_ns + hooks.tensor_ns) * self.work_factor
+        first, each = (self._calibrated(measure) for measure in (Measure.GROUP_ONLOAD, Measure.GROUP_WEIGHT))
+        if first is not None and each is not None:
+            return max(first - each, 0.0)
         return hooks.offload.get(fqn, hooks.usual_offload_ns) * self.work_factor
 
+    @cached_property
+    def ahead_call_ns(self) -> float:
+        """The host's work of issuing a copy in a group's onload: as calibrated, else what any copy's call adds."""
+        calibrated = None if self._grouped else self._calibrated(Measure.GROUP_WEIGHT)
+        return self.call_ns if calibrated is None else calibrated
+
     def group_offload_host(self, fqn: str) -> float:
-        """The host's work of a group's offload: nothing where this run has no group (weights are pointed elsewhere)."""
-        return self.offload_host(fqn) if self._grouped else 0.0
+        """The host's work of a group's hooks beside the onload; nothing where neither run nor calibration tells."""
+        if self._grouped:
+            return self.offload_host(fqn)
+        return self._calibrated(Measure.GROUP_CALL) or 0.0
+
+    def _calibrated(self, measure: Measure) -> float | None:
+        """A hook's time, as long as it would take among this run's own copies; None where it was not calibrated."""
+        calibrated = self._rates.usual(measure)
+        if calibrated is None:
+            return None
+        return calibrated * (1.0 if self.in_place else self._own_factors.hooks[1]) * self.work_factor
 
     @property
     def moving_ns(self) -> float:

@@ -164,7 +164,7 @@ class GroupOffload(Offloader):
         if not streams:
             self.bring(weight, allocate=not group.returned)
             return
-        call = self.costs.call_ns * self.scales.hooks
+        call = self.costs.ahead_call_ns * self.scales.hooks
         if self._options.low_cpu_mem:
             call += self._pin_now(weight)
         self.machine.copy_ahead(self.costs.ahead(weight), call)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tracekit.capture.calibration.disk import disk_samples
+from tracekit.capture.calibration.grouphooks import group_hook_samples
 from tracekit.capture.calibration.hostwork import host_work_samples
 from tracekit.capture.calibration.link import link_samples, pinned_samples
 from tracekit.capture.calibration.memory import memory_samples
@@ -38,6 +39,7 @@ def calibrate(
         ("the link", lambda: link_samples(device)),
         ("memory", memory_samples),
         ("the host's work", lambda: host_work_samples(device)),
+        ("diffusers' hooks", lambda: group_hook_samples(device)),
         ("the link", lambda: pinned_samples(device)),
     )
     with recorder.own_work("calibrate"), _unrecorded(recorder):

@@ -8,6 +8,7 @@ without such copies, or without hooks, would take of that time follows from this
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -29,15 +30,21 @@ from tracekit.model import Measure
 SIZES = (0, 1 * MB, 4 * MB, 16 * MB, 64 * MB)
 REPEATS = 2 * SPREAD
 """Two rounds on each core."""
+_TURNS = 2
+"""All sizes so often in a round."""
 _PLACES = 4
 """What is copied from one place again and again stays in a large cache, and drives nothing else out."""
 _WARM_UP = 8
 _ALIKE = 6
 """Modules of each forward among which code is timed: as in a model, each is an object of its own."""
+PASSES = 3
+"""A hypervisor takes a core away for milliseconds, which the guest's clocks count as work: of each piece the fastest
+of so many passes counts."""
 _LAUNCH_BYTES = 4096
+_NEVER = sys.maxsize
 _Module = TypeVar("_Module", bound=nn.Module)
-_Forward = Callable[[torch.Tensor], torch.Tensor]
-_UNLIKE: tuple[_Forward, ...] = (
+Forward = Callable[[torch.Tensor], torch.Tensor]
+UNLIKE: tuple[Forward, ...] = (
     lambda x: functional.layer_norm(x.view(4, 16), (16,)).transpose(0, 1).contiguous().view(1, 64),
     lambda x: functional.softmax(torch.cat(x.chunk(2, dim=-1), 0), -1).view(1, 64),
     lambda x: x.cumsum(-1).roll(3, -1).flip(-1),
@@ -78,13 +85,14 @@ def _samples(device: DeviceChoice, work: _Work) -> Iterator[Sample]:
         yield Sample(Measure.IDLE_HOOK, 0, max(idle - calling, 1))
         for _ in range(_WARM_UP):
             work.timed()
-        for size in sizes:
+        for size in sizes * _TURNS:
             if size:
                 begin = next(place)
                 on_device[:size].copy_(host[begin : begin + size])
-            first, following = work.timed()
+            first, *following = work.timed()
             yield Sample(Measure.HOST_WORK, size, first)
-            yield Sample(Measure.HOST_WORK_NEXT, size, following)
+            for each in following:
+                yield Sample(Measure.HOST_WORK_NEXT, size, each)
         if not budget.left:
             return
 
@@ -101,14 +109,14 @@ class _Work:
     def __init__(self, device: DeviceChoice) -> None:
         self._on_device: torch.Tensor | None = device_bytes(device, _LAUNCH_BYTES)
         self._first = _with(_Small(self._launch), _Hooks.OFFLOADING)
-        self._next = [_with(_Small(forward), _Hooks.OFFLOADING) for forward in _UNLIKE]
-        forwards = (self._launch, *_UNLIKE) * _ALIKE
+        self._next = [_with(_Small(forward), _Hooks.OFFLOADING) for forward in UNLIKE]
+        forwards = (self._launch, *UNLIKE) * _ALIKE
         self._chains = {hooks: [_with(_Clocked(forward), hooks) for forward in forwards] for hooks in _Hooks}
         self._input = torch.ones(1, 64)
         self._device = torch.get_device_module(device.torch_device)
 
-    def timed(self) -> tuple[int, int]:
-        """Call them, with nothing queued before; the CPU time of the first, and on average of those after it, ns.
+    def timed(self) -> list[int]:
+        """Call them, with nothing queued before; the CPU time of each, the one after the copy first, ns.
 
         Not the time that went by: after the milliseconds of a copy the kernel gives other threads their turn, and such
         a turn is longer than the work.
@@ -118,26 +126,27 @@ class _Work:
         for module in (self._first, *self._next):
             module(self._input)
             bounds.append(time.thread_time_ns())
-        first, *rest = (after - before for before, after in pairwise(bounds))
-        return first, sum(rest) // len(rest)
+        return [after - before for before, after in pairwise(bounds)]
 
     def code(self, hooks: _Hooks) -> tuple[int, int]:
         """CPU time of modules' own forwards, and of code between them, and of the calls apart from them.
 
-        Each on average, ns; of the second of two passes, whatever the first one finds in the caches.
+        Each on average, ns; of passes after a first one, whatever that finds in the caches.
         """
         chain = self._chains[hooks]
+        pairs = list(zip(chain, chain[1:] + chain[:1], strict=True))
+        code, calling = [_NEVER] * len(chain), [_NEVER] * len(chain)
         self._device.synchronize()
-        for _ in range(2):
-            code = calling = 0
-            for module, following in zip(chain, chain[1:] + chain[:1], strict=True):
+        for number in range(1 + PASSES):
+            for place, (module, following) in enumerate(pairs):
                 begin = time.thread_time_ns()
                 module(self._input)
                 called = time.thread_time_ns()
                 following.code(self._input)
-                code += module.took_ns + time.thread_time_ns() - called
-                calling += called - begin - module.took_ns
-        return code // (2 * len(chain)), calling // len(chain)
+                if number:
+                    code[place] = min(code[place], module.took_ns + time.thread_time_ns() - called)
+                    calling[place] = min(calling[place], called - begin - module.took_ns)
+        return sum(code) // (2 * len(chain)), sum(calling) // len(chain)
 
     def close(self) -> None:
         """Give the device's memory back: a module with a hook holds itself, and what it calls."""
@@ -150,7 +159,7 @@ class _Work:
 
 
 class _Small(nn.Module):
-    def __init__(self, forward: _Forward) -> None:
+    def __init__(self, forward: Forward) -> None:
         super().__init__()
         self.weight, self.bias = (nn.Parameter(torch.ones(8), requires_grad=False) for _ in range(2))
         self.code = forward

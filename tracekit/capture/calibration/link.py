@@ -80,7 +80,7 @@ def _pageable(device: DeviceChoice) -> Iterator[Sample]:
 def _pinned(device: DeviceChoice) -> Iterator[Sample]:
     sizes = fitting(device, SIZES)
     host, on_device = touched_bytes(sizes[-1]), device_bytes(device, sizes[-1])
-    with _page_locked(host):
+    with page_locked(host):
         buffers = _Buffers(host, on_device, non_blocking=True)
         queued = _Events().behind(buffers.copy(min(_AHEAD_BYTES, sizes[-1])))
         yield from buffers.both_ways(sizes, queued, Measure.PINNED_H2D, Measure.PINNED_D2H, _SECONDS)
@@ -224,7 +224,7 @@ def _check(error: int) -> None:
 
 
 @contextmanager
-def _page_locked(memory: torch.Tensor) -> Iterator[None]:
+def page_locked(memory: torch.Tensor) -> Iterator[None]:
     """Page-lock memory that is there already, for a while."""
     runtime: Any = torch.cuda.cudart()
     _check(int(runtime.cudaHostRegister(memory.data_ptr(), memory.nbytes, 0)))
