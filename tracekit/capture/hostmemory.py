@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import bisect
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
+from tracekit.capture import linux
 from tracekit.model import NONE, HostMemory
 
-_MAPS = Path("/proc/self/maps")
 _NOT_FILES = ("/dev/", "/memfd:", "/SYSV", "/anon_hugepage")  # mappings with a path that no disk is behind
 
 
@@ -30,15 +32,17 @@ UNKNOWN = HostSource(HostMemory.UNKNOWN, "", NONE)
 class HostMemoryMap:
     """A snapshot of /proc/self/maps, and what was found there for each address that was asked for.
 
-    `refresh` reads it anew, which takes milliseconds in a large process. Everything is `HostMemory.UNKNOWN` where there
-    is no /proc.
+    `refresh` reads it anew, which takes milliseconds in a large process, inside of what `own_work` makes for it. Of
+    memory mapped since the kernel is asked by itself; one that takes no such questions has it read again for each.
+    Everything is `HostMemory.UNKNOWN` where there is no /proc.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, own_work: Callable[[str], AbstractContextManager[object]] = nullcontext) -> None:
+        self._own_work = own_work
         self._starts: list[int] = []
         self._regions: list[tuple[int, int, str]] = []
         self.found: dict[int, HostSource] = {}
-        self.available = _MAPS.exists()
+        self.available = linux.MAPS.exists()
         self.refresh()
 
     def refresh(self) -> None:
@@ -46,9 +50,10 @@ class HostMemoryMap:
         self.found.clear()
         if not self.available:
             return
-        regions = [_parse(line) for line in _MAPS.read_text(errors="surrogateescape").splitlines()]
-        self._regions = [(end, offset, path) for _, end, offset, path in regions]
-        self._starts = [start for start, _, _, _ in regions]
+        with self._own_work("read memory map"):
+            regions = [_parse(line) for line in linux.MAPS.read_text(errors="surrogateescape").splitlines()]
+            self._regions = [(end, offset, path) for _, end, offset, path in regions]
+            self._starts = [start for start, _, _, _ in regions]
 
     def describe(self, tensor: torch.Tensor | None) -> HostSource:
         """The host memory behind a CPU tensor; unknown for one that is elsewhere or empty, or for none."""
@@ -69,10 +74,7 @@ class HostMemoryMap:
         """
         if not self.available:
             return UNKNOWN
-        found = self._region(address)
-        if found is None:  # mapped since the map was read
-            self.refresh()
-            found = self._region(address)
+        found = self._region(address) or self._mapped_since(address)
         if found is None:
             return UNKNOWN
         start, offset, path = found
@@ -84,6 +86,13 @@ class HostMemoryMap:
         """Every mapped file that a disk may be behind, once."""
         paths = {path for _, _, path in self._regions}
         return sorted(Path(path) for path in paths if _is_file(path))
+
+    def _mapped_since(self, address: int) -> tuple[int, int, str] | None:
+        try:
+            return linux.mapping_at(address)
+        except OSError:
+            self.refresh()
+            return self._region(address)
 
     def _region(self, address: int) -> tuple[int, int, str] | None:
         index = bisect.bisect_right(self._starts, address) - 1

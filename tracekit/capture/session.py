@@ -73,7 +73,7 @@ class Session:
         self._patches = Patches()
         self._compilation = CompilationWatch(self._patches)
         self._garbage = GarbageWatch(recorder.hooks.collecting)
-        self._memory = HostMemoryMap()
+        self._memory = HostMemoryMap(recorder.own_work)
         self._registry = ModuleRegistry(recorder.sink, self._memory)
         self._probe = HostProbe(recorder, self._memory) if probe_host else None
         self.seen.warnings += self._probe.missing() if self._probe is not None else []
@@ -229,8 +229,7 @@ class Session:
                 self.seen.warnings.append(f"{type(collector).__name__} failed and was let go: {error}")
 
     def _refresh_memory(self) -> None:
-        with self.recorder.own_work("read memory map"):
-            self._memory.refresh()
+        self._memory.refresh()
         self._memory_read_ns = self.recorder.clock()
 
 

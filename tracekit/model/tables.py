@@ -93,6 +93,7 @@ class Measure(StrEnum):
     PINNED_D2H = "pinned D2H"
     PAGEABLE_D2H = "pageable D2H"
     FRESH_D2H = "fresh D2H"  # into pageable memory that was never touched, as offloads copy back
+    UNMAP = "unmap"  # giving such memory back to the kernel
     PIN = "pin"  # page-locking memory
     CLONE = "clone"  # copying within anonymous memory, its first touch included
     HOST_COPY = "host copy"  # copying within anonymous memory that is mapped already

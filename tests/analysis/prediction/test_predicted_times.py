@@ -336,6 +336,20 @@ def test_what_glibc_keeps_of_freed_memory_is_not_fresh_the_next_time(timeline: T
     assert known.first_step_ns.value == fresh.first_step_ns.value
 
 
+def test_memory_that_goes_back_to_the_kernel_takes_time_when_its_weight_moves_again(timeline: Timeline) -> None:
+    group = Configuration(mode="group")
+    weights = Predictor(timeline).weights
+    largest = max(weight.size_bytes for weight in weights.all)
+    freed = sum(w.size_bytes for w in weights.all if w.component == "transformer" and w.size_bytes == largest)
+    rate = 40_000
+    giving_back = {"measure": str(Measure.UNMAP), "size_bytes": SIZES[0], "duration_ns": SIZES[0] * US // rate}
+    rows = concat_rows([timeline.run.calibration, make_frame(CALIBRATION, [giving_back])])
+    known = Predictor(build_timeline(replace(timeline.run, calibration=rows))).predict(group)
+    unknown = Predictor(timeline).predict(group)
+    assert known.warm_step_ns.value - unknown.warm_step_ns.value == pytest.approx(freed * US / rate, rel=0.01)
+    assert known.first_step_ns.value == unknown.first_step_ns.value  # nothing was copied back before
+
+
 def test_a_stream_hides_what_it_can_and_no_more(predictor: Predictor) -> None:
     warm = predictor.predict(Configuration(mode="group", stream=True)).warm_step_ns
     link = (

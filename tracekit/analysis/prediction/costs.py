@@ -166,6 +166,11 @@ class Costs:
         self.notes.add("copies back to the host were not measured: taken to be as fast as copies to the device")
         return self._rates.ns(Measure.PAGEABLE_H2D, weight.size_bytes) + self.call_ns
 
+    def unmap(self, size_bytes: int) -> float:
+        """Giving memory that was copied back into to the kernel; a run with groups has it among its hooks' work."""
+        known = self._rates.has(Measure.UNMAP) and not self._grouped
+        return self._rates.ns(Measure.UNMAP, size_bytes) if known else 0.0
+
     def clone(self, size_bytes: int) -> float:
         """Copying within host memory into fresh pages."""
         return self._rates.ns(Measure.CLONE, size_bytes)

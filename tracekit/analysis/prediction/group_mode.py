@@ -163,6 +163,8 @@ class GroupOffload(Offloader):
     def _bring(self, group: Group, weight: Weight, *, streams: bool) -> None:
         if not streams:
             self.bring(weight, allocate=not group.returned)
+            if group.returned and not self._recycles(weight):
+                self.machine.work(self.costs.unmap(weight.size_bytes))
             return
         call = self.costs.ahead_call_ns * self.scales.hooks
         if self._options.low_cpu_mem:
@@ -177,6 +179,10 @@ class GroupOffload(Offloader):
         """Whether a group's weights are copied back."""
         return group.rest or not self._options.stream
 
+    def _recycles(self, weight: Weight) -> bool:
+        """Whether the C library keeps memory that a weight was copied back into, once it is freed."""
+        return weight.size_bytes < self._heap_bytes
+
     def _offload(self, group: Group) -> None:
         self.work(self.costs.group_offload_host(group.leader))
         if not self._returns(group):
@@ -186,7 +192,7 @@ class GroupOffload(Offloader):
                 self.release(weight)
         else:
             for weight in group.held:
-                recycled = group.returned and weight.size_bytes < self._heap_bytes
+                recycled = group.returned and self._recycles(weight)
                 self.give_back(weight, recycled=recycled)
                 if weight.key in group.doubled:
                     self.hold(weight)

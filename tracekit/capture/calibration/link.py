@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -187,13 +188,19 @@ class _Events:
 
 
 def _into_fresh(on_device: torch.Tensor) -> Iterator[Sample]:
-    """Copies back into fresh memory, as the host sees them: each page is mapped and zeroed first, by one thread."""
+    """Copies back into fresh memory, as the host sees them: each page is mapped and zeroed first, by one thread.
+
+    And what giving that memory back takes.
+    """
     cores = Cores()
     for size in (size for size in _FRESH_BYTES if size <= len(on_device)):
         for _ in range(SPREAD):
             cores.move()
             target = fresh_bytes(size)
-            yield Sample(Measure.FRESH_D2H, size, _on_host(lambda to=target, size=size: to.copy_(on_device[:size])))  # type: ignore[misc]
+            yield Sample(Measure.FRESH_D2H, size, _on_host(functools.partial(target.copy_, on_device[:size])))
+            start = time.monotonic_ns()
+            del target
+            yield Sample(Measure.UNMAP, size, time.monotonic_ns() - start)
 
 
 def _page_locking() -> Iterator[Sample]:

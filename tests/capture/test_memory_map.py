@@ -1,0 +1,104 @@
+"""What the host side of a copy is, also of memory that was mapped since the process's memory map was read."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from disks import on_disk
+
+from tracekit.capture import linux
+from tracekit.capture.hostmemory import ANONYMOUS, HostMemoryMap, HostSource
+from tracekit.model import HostMemory
+
+
+class OwnWork:
+    """Counts how often the whole map was read."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        self.names.append(name)
+        yield
+
+
+def refuse(address: int) -> None:
+    raise OSError(25, "Inappropriate ioctl for device")
+
+
+@pytest.fixture(params=["asked", "read again"])
+def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[HostMemoryMap, OwnWork, int]:
+    """A map, its work, and how often it is read for each piece of new memory."""
+    if request.param == "read again":
+        monkeypatch.setattr(linux, "mapping_at", refuse)
+    else:
+        try:
+            linux.mapping_at(0)
+        except OSError as error:
+            pytest.skip(f"the kernel takes no questions: {error}")
+    work = OwnWork()
+    return HostMemoryMap(work), work, int(request.param == "read again")
+
+
+def new_tensor(size_bytes: int = 64 << 20) -> torch.Tensor:
+    """Memory straight from the kernel."""
+    return torch.frombuffer(mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE), dtype=torch.uint8)
+
+
+def test_memory_mapped_since_is_found(memory: tuple[HostMemoryMap, OwnWork, int]) -> None:
+    found, work, reads = memory
+    first, second = new_tensor(), new_tensor()
+    assert found.describe(first) == found.describe(second) == ANONYMOUS
+    # The kernel may put one below the other, into the same mapping.
+    assert 1 + reads <= len(work.names) <= 1 + 2 * reads
+    assert set(work.names) == {"read memory map"}
+    before = len(work.names)
+    assert found.describe(first) == ANONYMOUS
+    assert len(work.names) == before
+
+
+def test_a_file_mapped_since_is_told_with_its_place(memory: tuple[HostMemoryMap, OwnWork, int], tmp_path: Path) -> None:
+    found, _, _ = memory
+    path = on_disk(tmp_path) / "späte gewichte.safetensors"
+    path.write_bytes(bytes(4 * mmap.PAGESIZE))
+    with path.open("r+b") as file:
+        mapped = mmap.mmap(file.fileno(), 2 * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE, offset=mmap.PAGESIZE)
+    tensor = torch.frombuffer(mapped, dtype=torch.uint8)[100:]
+    assert found.describe(tensor) == HostSource(HostMemory.MMAP, str(path), mmap.PAGESIZE + 100)
+
+
+def test_the_kernel_answers_what_its_map_says() -> None:
+    try:
+        linux.mapping_at(0)
+    except OSError as error:
+        pytest.skip(f"the kernel takes no questions: {error}")
+    mapped = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE)
+    address = torch.frombuffer(mapped, dtype=torch.uint8).data_ptr()
+    lines = [line.split() for line in linux.MAPS.read_text().splitlines()]
+    files = [(int(line[0].split("-")[0], 16), int(line[2], 16), line[5]) for line in lines if len(line) == 6]
+    libraries = [line for line in files if line[2].startswith("/")]
+    assert len(libraries) > 10
+    assert [linux.mapping_at(start) for start, _, _ in libraries] == libraries
+    found = linux.mapping_at(address)
+    assert found is not None
+    assert found[2] == ""
+    assert linux.mapping_at(0) is None
+
+
+def test_a_forked_process_asks_of_itself() -> None:
+    try:
+        linux.mapping_at(0)
+    except OSError as error:
+        pytest.skip(f"the kernel takes no questions: {error}")
+    child = os.fork()
+    if child == 0:
+        here = new_tensor(1 << 20)
+        os._exit(0 if linux.mapping_at(here.data_ptr()) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
