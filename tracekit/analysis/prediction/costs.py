@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
-from typing import NamedTuple
 
 from tracekit.analysis.activity import Activity
 from tracekit.analysis.ceilings import ceiling_rows
@@ -14,7 +13,7 @@ from tracekit.analysis.prediction.bands import Band, band, spread, wider
 from tracekit.analysis.prediction.copies import CopyEvidence
 from tracekit.analysis.prediction.hooks import HookCosts
 from tracekit.analysis.prediction.rates import Level, Rates, UnknownCost
-from tracekit.analysis.prediction.slowdown import Slowdown, Slower, Staged, scale
+from tracekit.analysis.prediction.slowdown import HostScales, Slowdown, Slower, Staged, scale
 from tracekit.analysis.prediction.tape import TapeReader, kernels_in_place
 from tracekit.analysis.prediction.weights import Weight
 from tracekit.model import CeilingRow, Measure, Timeline
@@ -64,16 +63,6 @@ class Evidence:
         staged = [copies.staged.get(fqn, 0.0) if hooks.tensors.get(fqn) else None for fqn in owners]
         slowdown = Slowdown(timeline.run.calibration)
         return cls(copies, hooks, rows, bands, work_band, slowdown, staged, owners, grouped, in_place)
-
-
-class HostScales(NamedTuple):
-    """How much longer a mode's host work takes than the profiled run's."""
-
-    hooks: float
-    own: float
-    """Own forwards of modules that have weights."""
-    apart: float
-    """Everything else."""
 
 
 class Costs:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cached_property
 
-from tracekit.analysis.prediction.costs import Costs, HostScales
+from tracekit.analysis.prediction.costs import Costs
 from tracekit.analysis.prediction.machine import Machine
+from tracekit.analysis.prediction.slowdown import HostScales
 from tracekit.analysis.prediction.tape import Op, Tape
 from tracekit.analysis.prediction.weights import Weight, Weights
 from tracekit.model.plan import Traffic

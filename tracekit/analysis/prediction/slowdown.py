@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from statistics import fmean
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,16 +31,23 @@ Staged = float | None
 """Bytes that the host itself copies for a module in a warm step; None where no hook moves weights of the module."""
 
 
-class Slower(NamedTuple):
-    """How much longer a mode's host work takes than among hooks that copy nothing."""
+_Number = TypeVar("_Number", Factors, float)
 
-    hooks: Factors
-    own: Factors
+
+class HostWork(NamedTuple, Generic[_Number]):
+    """How much longer each kind of host work takes."""
+
+    hooks: _Number
+    own: _Number
     """Own forwards of modules that have weights."""
-    apart: Factors
+    apart: _Number
     """Everything else."""
 
 
+Slower = HostWork[Factors]
+"""Than among hooks that copy nothing."""
+HostScales = HostWork[float]
+"""Than in the profiled run."""
 UNCHANGED = Slower((1.0, 1.0, 1.0), (1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
 _QUARTILES = (25, 50, 75)
 _Samples = dict[tuple[Measure, int], npt.NDArray[np.float64]]
