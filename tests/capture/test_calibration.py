@@ -31,7 +31,8 @@ from .mapped_files import Weights
 Recording = Callable[..., AbstractContextManager[Recorded]]
 EMULATED = DeviceChoice("emulated", DEVICE)
 GROUP_HOOKS = {Measure.GROUP_ONLOAD, Measure.GROUP_WEIGHT, Measure.GROUP_CALL}
-PAGE_LOCKED = {Measure.PINNED_H2D, Measure.PINNED_D2H, Measure.PIN} | GROUP_HOOKS
+WAITED = {Measure.WAITED_WORK, Measure.WAITED_WORK_NEXT}
+PAGE_LOCKED = {Measure.PINNED_H2D, Measure.PINNED_D2H, Measure.PIN} | GROUP_HOOKS | WAITED
 """What only a device with streams and page-locked memory has."""
 
 
@@ -241,6 +242,8 @@ def test_on_cuda_every_size_has_its_rows_and_nothing_stays(recording: Recording,
     assert set(found) == set(Measure)
     for measure in (Measure.PINNED_H2D, Measure.PINNED_D2H, Measure.PAGEABLE_H2D, Measure.PAGEABLE_D2H):
         assert found[measure] == list(SIZES)
+    for measure in WAITED:
+        assert found[measure] == list(hostwork.SIZES[1:])
     assert torch.cuda.memory_reserved() == reserved
     assert torch.cuda.host_memory_stats().get("allocated_bytes.current", 0) == pinned_before
     assert kept.sum() == 1000

@@ -99,6 +99,8 @@ class Measure(StrEnum):
     HOST_COPY = "host copy"  # copying within anonymous memory that is mapped already
     HOST_WORK = "host work"  # an offloaded module's call; `size_bytes` were copied from pageable memory just before it
     HOST_WORK_NEXT = "host work next"  # each of unlike ones' calls after that, with nothing copied between
+    WAITED_WORK = "waited work"  # as HOST_WORK, after the host waited for a copy of page-locked memory
+    WAITED_WORK_NEXT = "waited work next"  # as HOST_WORK_NEXT, after that
     CODE_AMONG_HOOKS = "code among hooks"  # such modules' own forwards and code between them, by piece; nothing copied
     CODE_ALONE = "code alone"  # the same of modules without hooks
     IDLE_HOOK = "idle hook"  # what the hook of a module whose weights stay adds to its call

@@ -277,6 +277,29 @@ def test_a_modules_own_code_is_faster_without_copies_and_faster_again_where_no_h
     assert scales.own == pytest.approx(code)
 
 
+@pytest.mark.parametrize("waited", [1.0, 1.5])
+def test_the_way_between_pageable_and_page_locked_is_that_of_what_either_leaves_behind(waited: float) -> None:
+    """From a run with pageable copies to page-locked ones, and back from one with page-locked copies."""
+    for own, other in (("as-loaded", "pinned"), ("pinned", "as-loaded")):
+        run = calibrated(build_run(steps=4), slower=2)
+        if own == "pinned":
+            run = replace(run, copies=run.copies.assign(host_memory="pinned"))
+        rows = [
+            {"measure": str(Measure.WAITED_WORK), "size_bytes": size, "duration_ns": round(100 * US * waited)}
+            for size in SIZES
+        ]
+        run = replace(run, calibration=concat_rows([run.calibration, make_frame(CALIBRATION, rows)]))
+        predictor = Predictor(build_timeline(run))
+        scales = [
+            predictor.offloader(
+                Configuration(mode="sequential", host_memory=memory), predictor.weights, predictor.costs()
+            ).scales
+            for memory in (own, other)
+        ]
+        assert scales[0].hooks == pytest.approx(1)
+        assert scales[1].hooks == pytest.approx(waited / 2 if other == "pinned" else 2 / waited)
+
+
 def test_code_that_is_faster_makes_a_step_shorter() -> None:
     run = build_run(steps=4)
     brief = run.device_ops.copy()

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from tracekit.analysis.prediction.costs import Costs
 from tracekit.analysis.prediction.offloader import Offloader
+from tracekit.analysis.prediction.slowdown import Moved
 from tracekit.analysis.prediction.weights import Weight, Weights, once_each
 
 AS_LOADED, ANONYMOUS, PINNED = "as-loaded", "anonymous", "pinned"
@@ -97,12 +98,10 @@ class Sequential(Offloader):
         """After every weight."""
         return True
 
-    def staged_bytes(self, fqn: str) -> int | None:
-        """Its weights that do not stay, from pageable memory."""
+    def moves(self, fqn: str) -> Moved | None:
+        """Its weights that do not stay."""
         streamed = self._streamed.get(fqn)
-        if not streamed:
-            return None
-        return 0 if self._pinned else sum(weight.size_bytes for weight in streamed)
+        return Moved(sum(weight.size_bytes for weight in streamed), self._pinned) if streamed else None
 
     def setup(self) -> None:
         """Place what stays, hold the host copy of the rest as asked, and put the buffers onto the device."""

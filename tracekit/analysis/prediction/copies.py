@@ -11,6 +11,7 @@ import pandas as pd
 
 from tracekit.analysis.activity import Activity
 from tracekit.analysis.coldwarm import onload_rows, onload_weights
+from tracekit.analysis.prediction.slowdown import Moved
 from tracekit.analysis.prediction.tape import ALLOCATING, StepKey, called, in_steps, weight_copy_times
 from tracekit.model import HostMemory, Timeline
 from tracekit.model.text import take_rows
@@ -35,7 +36,7 @@ class CopyEvidence:
     `warm` is what a warm copy holds the host up for, device memory apart; `excess` what the first one took beyond that
     (its pages came from disk, or were mapped); `allocation` what getting device memory inside the call took; `call_ns`
     what a copy's call adds to its transfer (a median). `steps` has the sum of warm copies of each warm step, by memory,
-    `usual_steps` of the usual ones; `staged` the bytes that a later step copies from pageable memory, by FQN.
+    `usual_steps` of the usual ones; `moved` what a later step copies, by FQN.
     """
 
     warm: dict[bool, dict[Name, float]] = field(default_factory=lambda: {False: {}, True: {}})
@@ -45,7 +46,7 @@ class CopyEvidence:
     steps: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
     usual_steps: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
     sizes: dict[Name, int] = field(default_factory=dict)
-    staged: dict[str, float] = field(default_factory=dict)
+    moved: dict[str, Moved] = field(default_factory=dict)
 
     @classmethod
     def of(cls, timeline: Timeline, activity: Activity, usual: Collection[StepKey]) -> CopyEvidence:
@@ -86,21 +87,22 @@ class CopyEvidence:
             evidence.warm[pinned] = _by_name(names, _usual_means(kind, "took"))
             evidence.steps[pinned] = _step_sums(kind[kind["step"] > 0])
             evidence.usual_steps[pinned] = _step_sums(kind[kind["usual"]])
-        evidence.staged = _staged(each, names)
+        evidence.moved = _moved(each, names)
         evidence.call_ns = _call_ns(each["size"].to_numpy(), call - allocation, np.where(ahead, 0, transfer), ~first)
         return evidence
 
 
-def _staged(each: pd.DataFrame, names: list[Name]) -> dict[str, float]:
-    """Bytes of a later step's pageable copies by FQN; of the only step where there is no later one."""
+def _moved(each: pd.DataFrame, names: list[Name]) -> dict[str, Moved]:
+    """A later step's bytes by FQN, from the memory that has most of them; of the only step where there is no later."""
     later = each["step"] > 0
     chosen = each[later] if later.any() else each
     steps = len(chosen[["run", "step"]].drop_duplicates())
-    staged: dict[str, float] = {}
-    for weight, size in chosen[~chosen["pinned"]].groupby("weight")["size"].sum().items():
-        fqn = names[int(weight)][0]  # type: ignore[call-overload]
-        staged[fqn] = staged.get(fqn, 0.0) + size / steps
-    return staged
+    moved: dict[str, dict[bool, float]] = {}
+    for pinned in (False, True):
+        for weight, size in chosen[chosen["pinned"] == pinned].groupby("weight")["size"].sum().items():
+            sizes = moved.setdefault(names[int(weight)][0], {False: 0.0, True: 0.0})  # type: ignore[call-overload]
+            sizes[pinned] += size / steps
+    return {fqn: Moved(max(sizes.values()), sizes[True] > sizes[False]) for fqn, sizes in moved.items()}
 
 
 def _usual_means(copies: pd.DataFrame, column: str) -> pd.Series[float]:

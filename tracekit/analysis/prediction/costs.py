@@ -13,7 +13,7 @@ from tracekit.analysis.prediction.bands import Band, band, spread, wider
 from tracekit.analysis.prediction.copies import CopyEvidence
 from tracekit.analysis.prediction.hooks import HookCosts
 from tracekit.analysis.prediction.rates import Level, Rates, UnknownCost
-from tracekit.analysis.prediction.slowdown import HostScales, Slowdown, Slower, Staged, scale
+from tracekit.analysis.prediction.slowdown import HostScales, Moved, Slowdown, Slower, scale
 from tracekit.analysis.prediction.tape import TapeReader, kernels_in_place
 from tracekit.analysis.prediction.weights import Weight
 from tracekit.model import CeilingRow, Measure, Timeline
@@ -30,8 +30,8 @@ class Evidence:
     copy_bands: Mapping[bool, Band]
     work_band: Band
     slowdown: Slowdown
-    staged: Sequence[Staged]
-    """What the run's own mode staged in a warm step, at each of `owners`."""
+    moved: Sequence[Moved | None]
+    """What the run's own mode copied in a warm step, at each of `owners`."""
     owners: Sequence[str]
     """The modules with weights that a warm step calls."""
     grouped: bool
@@ -60,9 +60,9 @@ class Evidence:
         with_weights = set(codes_and_texts(timeline.run.parameters["fqn"])[1])
         owners = [fqn for fqn in called if fqn in with_weights]
         in_place = kernels_in_place(timeline)
-        staged = [copies.staged.get(fqn, 0.0) if hooks.tensors.get(fqn) else None for fqn in owners]
+        moved = [copies.moved.get(fqn, Moved(0)) if hooks.tensors.get(fqn) else None for fqn in owners]
         slowdown = Slowdown(timeline.run.calibration)
-        return cls(copies, hooks, rows, bands, work_band, slowdown, staged, owners, grouped, in_place)
+        return cls(copies, hooks, rows, bands, work_band, slowdown, moved, owners, grouped, in_place)
 
 
 class Costs:
@@ -75,33 +75,33 @@ class Costs:
         self.hooks = evidence.hooks
         self._level = level
         self._slowdown = evidence.slowdown
-        self._owners, self._staged = evidence.owners, evidence.staged
+        self._owners, self._moved = evidence.owners, evidence.moved
         self._grouped = evidence.grouped
         self.in_place = evidence.in_place
         self.work_factor = _factor(evidence.work_band, level)
         self.call_ns = evidence.copies.call_ns
         self.notes: set[str] = set()
 
-    def host_scales(self, staged_bytes: Callable[[str], Staged]) -> HostScales:
+    def host_scales(self, moves: Callable[[str], Moved | None]) -> HostScales:
         """How much longer a mode's host work takes than this run's.
 
-        That follows from which modules it has hooks at, and what it stages at each. Where the host computes kernels,
+        That follows from which modules it has hooks at, and what it copies at each. Where the host computes kernels,
         these take the caches over in any mode.
         """
         if self.in_place:
             return HostScales(1.0, 1.0, 1.0)
-        staged = [staged_bytes(fqn) for fqn in self._owners]
-        if not self._slowdown.knows_copies and any(staged) != any(self._staged):
+        moved = [moves(fqn) for fqn in self._owners]
+        if not self._slowdown.knows_copies and _stages(moved) != _stages(self._moved):
             self.notes.add("what staging does to the host's work was not calibrated: it is taken to do nothing")
-        if not self._slowdown.knows_hooks and staged.count(None) != self._staged.count(None):
+        if not self._slowdown.knows_hooks and moved.count(None) != self._moved.count(None):
             self.notes.add("what hooks do to the code around them was not calibrated: it is taken to be nothing")
-        both = zip(self._slowdown.usual(staged), self._own_factors, strict=True)
+        both = zip(self._slowdown.usual(moved), self._own_factors, strict=True)
         return HostScales(*(scale(to, of, self._level) for to, of in both))
 
     @cached_property
     def _own_factors(self) -> Slower:
-        """How much slower the profiled run's own staging made its host work."""
-        return self._slowdown.usual(self._staged)
+        """How much slower the profiled run's own copies made its host work."""
+        return self._slowdown.usual(self._moved)
 
     def h2d(self, weight: Weight, pinned: bool, host_scale: float = 1.0) -> float:
         """A warm copy to the device, as long as the host would wait for it; device memory apart.
@@ -263,6 +263,10 @@ def _rows_of(copies: CopyEvidence, pinned: bool, measure: Measure) -> list[Ceili
         for size, times in sorted(by_size.items())
         if size
     ]
+
+
+def _stages(moved: Sequence[Moved | None]) -> bool:
+    return any(each.size_bytes and not each.page_locked for each in moved if each is not None)
 
 
 def _factor(band: Band, level: Level) -> float:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 from tracekit.analysis.prediction.costs import Costs
 from tracekit.analysis.prediction.offloader import Offloader
+from tracekit.analysis.prediction.slowdown import Moved
 from tracekit.analysis.prediction.weights import Weight, Weights, once_each
 from tracekit.model.plan import Configuration
 
@@ -106,13 +107,13 @@ class GroupOffload(Offloader):
         """With a stream the page-locked copy takes the place of what was loaded."""
         return self._options.stream and not self._options.low_cpu_mem
 
-    def staged_bytes(self, fqn: str) -> int | None:
-        """A group's weights at its first module, unless the copies are the device's alone."""
+    def moves(self, fqn: str) -> Moved | None:
+        """A group's weights at its first module; with low_cpu_mem the host copies them itself, too."""
         group = self._by_leader.get(fqn)
         if group is None:
             return None
-        ahead = self._options.stream and not self._options.low_cpu_mem
-        return 0 if ahead else sum(weight.size_bytes for weight in group.weights)
+        waits = self._options.stream and not self._options.low_cpu_mem
+        return Moved(sum(weight.size_bytes for weight in group.weights), waits)
 
     def setup(self) -> None:
         """Page-lock a copy of every weight, where that is the mode."""

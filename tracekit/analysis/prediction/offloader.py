@@ -7,7 +7,7 @@ from functools import cached_property
 
 from tracekit.analysis.prediction.costs import Costs
 from tracekit.analysis.prediction.machine import Machine
-from tracekit.analysis.prediction.slowdown import HostScales
+from tracekit.analysis.prediction.slowdown import HostScales, Moved
 from tracekit.analysis.prediction.tape import Op, Tape
 from tracekit.analysis.prediction.weights import Weight, Weights
 from tracekit.model.plan import Traffic
@@ -57,17 +57,17 @@ class Offloader:
         """Whether the allocator's cache is cleared all the time, so that activations need the driver, too."""
         return False
 
-    def staged_bytes(self, fqn: str) -> int | None:  # noqa: ARG002
-        """What the host itself copies at this module in a warm step; None where no hook moves its weights."""
+    def moves(self, fqn: str) -> Moved | None:  # noqa: ARG002
+        """What is copied to the device at this module in a warm step; None where no hook moves its weights."""
         return None
 
     @cached_property
     def scales(self) -> HostScales:
         """How much longer the host's work takes than in the profiled run."""
-        return self.costs.host_scales(self.staged_bytes)
+        return self.costs.host_scales(self.moves)
 
     def work(self, host_ns: float) -> None:
-        """A module's hook works, as long as it did in the profiled run but for what staging changes."""
+        """A module's hook works, as long as it did in the profiled run but for what copies change."""
         self.machine.work(host_ns * self.scales.hooks)
 
     def setup(self) -> None:

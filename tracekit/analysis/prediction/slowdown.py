@@ -1,10 +1,10 @@
 """How much longer the host's work takes for what offload hooks, and copies that the host itself makes, leave behind.
 
 A hook's own code and data take the CPU's caches over, so that a model's code among hooks is slower than without any;
-the driver stages a copy from pageable memory with the CPU, whose caches hold nothing of the program after it. The
-calibration times modules' forwards, and code between them, with hooks and without; and the call of an offloaded module
-after copies of several sizes, and those of unlike modules after it, which find the hooks' code in the caches again, but
-not their own.
+the driver stages a copy from pageable memory with the CPU, whose caches hold nothing of the program after it; and while
+the host waits for a copy of page-locked memory, others use them. The calibration times modules' forwards, and code
+between them, with hooks and without; and the call of an offloaded module after copies of several sizes from either
+memory, and those of unlike modules after it, which find the hooks' code in the caches again, but not their own.
 
 So there are three kinds of host work: offload hooks; the own forwards of modules that have weights; and the code apart
 from them, between one such module and the next. Each is taken to slow down by what a mode's modules do to it on
@@ -14,6 +14,7 @@ average. What is measured side by side is compared round by round, since a machi
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from statistics import fmean
 from typing import Generic, NamedTuple, TypeVar
 
@@ -27,8 +28,12 @@ from tracekit.model import Measure
 Factors = tuple[float, float, float]
 """A factor by the quartiles of the calibration's rounds: the lower, the median and the upper."""
 
-Staged = float | None
-"""Bytes that the host itself copies for a module in a warm step; None where no hook moves weights of the module."""
+
+class Moved(NamedTuple):
+    """Bytes copied to the device for a module in a warm step: by the host itself, or while it waits."""
+
+    size_bytes: float
+    page_locked: bool = False
 
 
 _Number = TypeVar("_Number", Factors, float)
@@ -50,6 +55,11 @@ HostScales = HostWork[float]
 """Than in the profiled run."""
 UNCHANGED = Slower((1.0, 1.0, 1.0), (1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
 _QUARTILES = (25, 50, 75)
+_MEASURES = {
+    False: ((Measure.HOST_WORK, Measure.HOST_WORK), (Measure.HOST_WORK_NEXT, Measure.HOST_WORK_NEXT)),
+    True: ((Measure.WAITED_WORK, Measure.HOST_WORK), (Measure.WAITED_WORK_NEXT, Measure.HOST_WORK_NEXT)),
+}
+"""By whether the memory is page-locked: of a module by itself and of those after it, what is held against what."""
 _Samples = dict[tuple[Measure, int], npt.NDArray[np.float64]]
 
 
@@ -58,31 +68,40 @@ class Slowdown:
 
     def __init__(self, calibration: pd.DataFrame) -> None:
         samples = _samples(calibration)
-        self._by_itself, self._left_behind = (
-            _Curves(samples, measure) for measure in (Measure.HOST_WORK, Measure.HOST_WORK_NEXT)
-        )
+        self._curves = {
+            page_locked: [_Curves(samples, *measures) for measures in pairs] for page_locked, pairs in _MEASURES.items()
+        }
         among, alone = (samples.get((measure, 0)) for measure in (Measure.CODE_AMONG_HOOKS, Measure.CODE_ALONE))
-        self.knows_copies = self._by_itself.measured
+        self.knows_copies = (Measure.HOST_WORK, 0) in samples
         self.knows_hooks = among is not None and alone is not None
         self._alone: Factors = (1.0, 1.0, 1.0)
         if among is not None and alone is not None:
             low, middle, high = _ratios(alone, among)
             self._alone = min(low, 1.0), min(middle, 1.0), min(high, 1.0)
 
-    def usual(self, staged: Sequence[Staged]) -> Slower:
-        """Of modules that have weights, in the order of their calls."""
-        if not staged:
+    def usual(self, moved: Sequence[Moved | None]) -> Slower:
+        """Of modules that have weights, in the order of their calls; None where no hook moves weights of the module."""
+        if not moved:
             return UNCHANGED
-        sizes = [size or 0.0 for size in staged]
-        hooked = [size is not None for size in staged]
-        counted = [size >= self._by_itself.least_bytes for size in sizes]
-        curves = zip(self._by_itself.factors(sizes), self._left_behind.factors(sizes), self._alone, strict=True)
+        factors = [self._of(each or Moved(0)) for each in moved]
         low, middle, high = (
-            _means(zip(hooked, counted, by_itself.tolist(), left_behind.tolist(), strict=True), alone)
-            for by_itself, left_behind, alone in curves
+            _means(
+                (
+                    (each is not None, by_itself[level], None if left_behind is None else left_behind[level])
+                    for each, (by_itself, left_behind) in zip(moved, factors, strict=True)
+                ),
+                self._alone[level],
+            )
+            for level in range(len(_QUARTILES))
         )
         hooks, own, apart = zip(low, middle, high, strict=True)
         return Slower(hooks, own, apart)
+
+    def _of(self, moved: Moved) -> tuple[Factors, Factors | None]:
+        """Of a module by itself, and what it leaves behind: None where it copies less than was calibrated."""
+        by_itself, left_behind = self._curves[moved.page_locked]
+        counts = moved.size_bytes >= by_itself.least_bytes
+        return by_itself.factors(moved.size_bytes), left_behind.factors(moved.size_bytes) if counts else None
 
 
 def _samples(calibration: pd.DataFrame) -> _Samples:
@@ -95,11 +114,10 @@ def _samples(calibration: pd.DataFrame) -> _Samples:
 
 
 class _Curves:
-    """One measure's factors by size, at each quartile."""
+    """One measure's factors by size, at each quartile; against the work of another one with nothing copied before."""
 
-    def __init__(self, samples: _Samples, measure: Measure) -> None:
-        nothing = samples.get((measure, 0))
-        self.measured = nothing is not None
+    def __init__(self, samples: _Samples, measure: Measure, by_itself: Measure) -> None:
+        nothing = samples.get((by_itself, 0))
         self.least_bytes = min((size for kind, size in samples if kind is measure and size), default=1)
         self._sizes, self._levels = [0], [[1.0], [1.0], [1.0]]
         if nothing is not None:
@@ -107,10 +125,12 @@ class _Curves:
                 self._sizes.append(size)
                 for level, factor in zip(self._levels, _ratios(samples[measure, size], nothing), strict=True):
                     level.append(max(factor, 1.0))
+        self.factors = cache(self._factors)
 
-    def factors(self, staged_bytes: Sequence[float]) -> list[npt.NDArray[np.float64]]:
-        """Each level's factor after so many bytes."""
-        return [np.interp(staged_bytes, self._sizes, level) for level in self._levels]
+    def _factors(self, size_bytes: float) -> Factors:
+        """After so many bytes."""
+        low, middle, high = (float(np.interp(size_bytes, self._sizes, level)) for level in self._levels)
+        return low, middle, high
 
 
 def _ratios(these: npt.NDArray[np.float64], those: npt.NDArray[np.float64]) -> Factors:
@@ -120,17 +140,16 @@ def _ratios(these: npt.NDArray[np.float64], those: npt.NDArray[np.float64]) -> F
     return low, middle, high
 
 
-def _means(modules: Iterable[tuple[bool, bool, float, float]], alone: float) -> tuple[float, float, float]:
+def _means(modules: Iterable[tuple[bool, float, float | None]], alone: float) -> tuple[float, float, float]:
     """The mean factors of hooks, own forwards and code apart.
 
-    Of each module: whether it has a hook, whether it copies as much as was calibrated, and the factors by itself and
-    left behind. What is left behind counts until another copies so much, for modules without a hook, too.
+    Of each module: whether it has a hook, the factor by itself, and what it leaves behind. That counts until another
+    one leaves something behind, for modules without a hook, too.
     """
     hooks, own, apart, after = [], [], [], 1.0
-    for has_hook, counts, by_itself, left_behind in modules:
-        here = by_itself if counts else max(by_itself, after)
-        if counts:
-            after = left_behind
+    for has_hook, by_itself, left_behind in modules:
+        here = max(by_itself, after) if left_behind is None else by_itself
+        after = after if left_behind is None else left_behind
         if has_hook:
             hooks.append(here)
         own.append(here if has_hook else here * alone)

@@ -1,8 +1,8 @@
 """Time what diffusers' group offloading takes the host beside its copies: its own hooks, around small modules.
 
-A run under accelerate's hooks says nothing of these. With a stream, what an onload does between the end of the copy
-before and its own first copy is time in which the link is idle: for each weight it asks the driver whether the host
-copy is page-locked, allocates, and issues the copy.
+A run under accelerate's hooks says nothing of these. With a stream, what an onload does before its first copy is time
+in which the link is idle: for each weight it asks the driver whether the host copy is page-locked, allocates, and
+issues the copy. The copies are small, so that no time is spent waiting for them.
 """
 
 from __future__ import annotations
@@ -20,19 +20,17 @@ from torch import nn
 from tracekit.capture.calibration.cores import SPREAD, Cores
 from tracekit.capture.calibration.devicememory import device_bytes, given_back
 from tracekit.capture.calibration.hostwork import PASSES, UNLIKE, Forward
-from tracekit.capture.calibration.link import fitting, page_locked
-from tracekit.capture.calibration.sample import MB, Budget, Sample, touched_bytes
+from tracekit.capture.calibration.link import page_locked
+from tracekit.capture.calibration.sample import Budget, Sample, touched_bytes
 from tracekit.device.choice import DeviceChoice
 from tracekit.model import Measure
 
 REPEATS = 2 * SPREAD
 """Two rounds on each core."""
 _MODULES = 12
-_SIZES = (1 * MB, 4 * MB, 16 * MB)
-"""Of a module's first weight, the largest that fits: the host waits for its copy, as it does for a model's."""
-_FEW, _MANY = 0, 4
-"""Further weights of the modules in two chains: the difference says what each weight adds."""
-_SMALL_BYTES = 64
+_FEW, _MANY = 1, 5
+"""Weights of each module in two chains: the difference says what each weight adds."""
+_WEIGHT_BYTES = 64
 _SECONDS = 0.5
 
 
@@ -46,16 +44,16 @@ def group_hook_samples(device: DeviceChoice) -> Iterator[Sample]:
     """
     if device.kind == "emulated" or "diffusers" not in sys.modules:
         return
-    memory = touched_bytes(fitting(device, _SIZES)[-1])
+    memory = touched_bytes(_MANY * _WEIGHT_BYTES)
     # Page-locked already, so that diffusers takes none from torch's host allocator, which would keep it.
     with given_back(device), page_locked(memory), torch.no_grad():
         yield from _samples(device, memory)
 
 
 def _samples(device: DeviceChoice, memory: torch.Tensor) -> Iterator[Sample]:
-    small = [memory[at : at + _SMALL_BYTES] for at in range(0, _MANY * _SMALL_BYTES, _SMALL_BYTES)]
-    few, many = (Chain([memory, *small[:further]]) for further in (_FEW, _MANY))
-    given = device_bytes(device, _SMALL_BYTES)
+    weights = memory.split(_WEIGHT_BYTES)
+    few, many = (Chain(weights[:number]) for number in (_FEW, _MANY))
+    given = device_bytes(device, _WEIGHT_BYTES)
     bare = few.hooks_ns(given)
     for chain in (few, many):
         chain.group(device, stream=True)
@@ -106,7 +104,7 @@ class Chain(nn.Module):
     def hooks_ns(self, given: torch.Tensor) -> HooksTime:
         """What hooks and calls take: of passes after a first one, the fastest of each module but the last.
 
-        That brings nothing, and waits for its own weights.
+        That brings nothing.
         """
         self(given)
         passes = []
@@ -118,35 +116,30 @@ class Chain(nn.Module):
     def forward(self, given: torch.Tensor) -> torch.Tensor:
         """Call them, and keep what each call takes beside the module's own forward and an onload in it."""
         for block in self._each:
-            block.onload.took_ns = block.onload.waited_ns = 0
+            block.onload.took_ns = 0
             begin = time.thread_time_ns()
             given = block(given)
-            inside = block.took_ns + block.onload.took_ns + block.onload.waited_ns
-            block.around_ns = time.thread_time_ns() - begin - inside
+            block.around_ns = time.thread_time_ns() - begin - block.took_ns - block.onload.took_ns
         return given
 
     @staticmethod
-    def _timed_onload(block: Any) -> _TimedOnload:
+    def _timed_onload(block: Any) -> _Timed:
         group = block._diffusers_hook.get_hook("group_offloading").group
-        timed = _TimedOnload(group.onload_, group.stream)
+        timed = _Timed(group.onload_)
         group.onload_ = timed
         return timed
 
 
-class _TimedOnload:
-    """A group's onload: the CPU time of its last call, and of waiting for the copies before it, ns."""
+class _Timed:
+    """A call, and the CPU time of its last one, ns."""
 
-    def __init__(self, call: Callable[[], None], stream: torch.cuda.Stream | None) -> None:
-        self._call, self._stream = call, stream
-        self.took_ns = self.waited_ns = 0
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call, self.took_ns = call, 0
 
     def __call__(self) -> None:
         begin = time.thread_time_ns()
-        if self._stream is not None:
-            self._stream.synchronize()  # its own wait finds nothing left to wait for
-        waited = time.thread_time_ns()
         self._call()
-        self.waited_ns, self.took_ns = waited - begin, time.thread_time_ns() - waited
+        self.took_ns = time.thread_time_ns() - begin
 
 
 class _Block(nn.Module):
@@ -156,7 +149,7 @@ class _Block(nn.Module):
         super().__init__()
         self.weights = nn.ParameterList(nn.Parameter(weight, requires_grad=False) for weight in weights)
         self._code, self._input = forward, torch.ones(1, 64)
-        self.onload = _TimedOnload(lambda: None, None)
+        self.onload = _Timed(lambda: None)
         self.took_ns = self.around_ns = 0
 
     def forward(self, given: torch.Tensor) -> torch.Tensor:

@@ -1,9 +1,10 @@
-"""Time host work by itself and right after a copy from pageable memory, which takes the CPU's caches over.
+"""Time host work by itself and right after a copy to the device, which takes the CPU's caches over.
 
-The driver stages such a copy with the CPU, so that the offload hooks and the model's code run on cold caches after it,
-two to four times slower; modules that follow, before which nothing is copied, find the hooks' code again, but not their
-own. Hooks take the caches over, too: a model's code among them takes up to twice as long as without any. What a mode
-without such copies, or without hooks, would take of that time follows from this.
+The driver stages a copy from pageable memory with the CPU, so that the offload hooks and the model's code run on cold
+caches after it, two to four times slower; modules that follow, before which nothing is copied, find the hooks' code
+again, but not their own. While the host waits for a copy of page-locked memory others use the caches: on a shared core
+the same code takes up to a half longer then. Hooks take them over, too: a model's code among them takes up to twice as
+long as without any. What a mode with other copies, or without hooks, would take of that time follows from this.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch.nn import functional
 
 from tracekit.capture.calibration.cores import SPREAD, Cores
 from tracekit.capture.calibration.devicememory import device_bytes, given_back
-from tracekit.capture.calibration.link import fitting
+from tracekit.capture.calibration.link import fitting, page_locked
 from tracekit.capture.calibration.sample import MB, Budget, Sample, touched_bytes
 from tracekit.device.choice import DeviceChoice
 from tracekit.model import Measure
@@ -62,19 +63,26 @@ class _Hooks(Enum):
 
 
 def host_work_samples(device: DeviceChoice) -> Iterator[Sample]:
-    """Samples of every size that fits on the device; 0 is nothing before it.
+    """Samples of every size that fits on the device; 0 is nothing before it. Page-locked memory is CUDA's alone.
 
     Raises:
-        RuntimeError: the device has no memory left.
+        RuntimeError: the device has no memory left, or the driver refuses to lock pages.
     """
     with given_back(device), torch.no_grad(), closing(_Work(device)) as work:
-        yield from _samples(device, work)
+        work.timed()  # accelerate may import something at its first call
+        sizes = fitting(device, SIZES)
+        if device.kind == "emulated":
+            yield from _samples(device, work, sizes)
+        else:
+            locked = touched_bytes(sizes[-1])
+            with page_locked(locked):
+                yield from _samples(device, work, sizes, locked)
 
 
-def _samples(device: DeviceChoice, work: _Work) -> Iterator[Sample]:
-    work.timed()  # accelerate may import something at its first call
-    sizes = fitting(device, SIZES)
-    host, on_device = touched_bytes(_PLACES * sizes[-1]), device_bytes(device, sizes[-1])
+def _samples(
+    device: DeviceChoice, work: _Work, sizes: tuple[int, ...], locked: torch.Tensor | None = None
+) -> Iterator[Sample]:
+    on_device, host = device_bytes(device, sizes[-1]), touched_bytes(_PLACES * sizes[-1])
     place = cycle(range(0, len(host), sizes[-1]))
     budget, cores = Budget(_SECONDS), Cores()
     for _ in range(REPEATS):
@@ -89,12 +97,19 @@ def _samples(device: DeviceChoice, work: _Work) -> Iterator[Sample]:
             if size:
                 begin = next(place)
                 on_device[:size].copy_(host[begin : begin + size])
-            first, *following = work.timed()
-            yield Sample(Measure.HOST_WORK, size, first)
-            for each in following:
-                yield Sample(Measure.HOST_WORK_NEXT, size, each)
+            yield from _sampled(work, Measure.HOST_WORK, Measure.HOST_WORK_NEXT, size)
+            if size and locked is not None:
+                on_device[:size].copy_(locked[:size], non_blocking=True)
+                yield from _sampled(work, Measure.WAITED_WORK, Measure.WAITED_WORK_NEXT, size)
         if not budget.left:
             return
+
+
+def _sampled(work: _Work, measure: Measure, measure_next: Measure, size: int) -> Iterator[Sample]:
+    first, *following = work.timed()
+    yield Sample(measure, size, first)
+    for each in following:
+        yield Sample(measure_next, size, each)
 
 
 class _Work:
@@ -116,7 +131,7 @@ class _Work:
         self._device = torch.get_device_module(device.torch_device)
 
     def timed(self) -> list[int]:
-        """Call them, with nothing queued before; the CPU time of each, the one after the copy first, ns.
+        """Call them once the device is done; the CPU time of each, the one after a copy first, ns.
 
         Not the time that went by: after the milliseconds of a copy the kernel gives other threads their turn, and such
         a turn is longer than the work.
