@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import re
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -58,6 +59,25 @@ def test_a_plan_is_printed_within_80_columns_and_kept(run: Path, capsys: pytest.
     assert plan is not None
     assert set(plan.best) == {4, 10}
     assert {row.configuration.mode for row in plan.rows} == {"sequential", "partial", "model", "group", "resident"}
+
+
+def test_what_to_change_is_found_within_the_plans_caps(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not within what the profiled machine had."""
+    found = {}
+    for vram in ("64MiB", "2GiB"):
+        assert main(["plan", str(run), "--vram", vram, "--json"]) == ExitCode.OK
+        plan = msgspec.json.decode(capsys.readouterr().out, type=OffloadPlan)
+        fits = {row.configuration.name for row in plan.rows if row.fits}
+        found[vram] = {finding.slug: finding for finding in plan.findings}
+        assert ("resident" in fits) is ("weights-fit" in found[vram])
+    assert "weights-fit" in found["2GiB"]
+    assert "of 2.00 GiB" in found["2GiB"]["weights-fit"].evidence
+    kept = found["64MiB"]["idle-device-memory"]
+    assert "of 64.0 MiB" in kept.evidence
+    code = shlex.split(kept.command)
+    assert code[:2] == ["tracekit", "plan"]
+    assert main(code[1:]) == ExitCode.OK
+    assert capsys.readouterr().out.strip() == kept.code.strip()
 
 
 def test_json_is_the_plan_and_nothing_else(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -75,7 +75,7 @@ def memory_holders(timeline: Timeline, t_ns: int, end_ns: int | None = None, fqn
         other_bytes=None if allocated is None else max(allocated - weights, 0),
         allocated_bytes=allocated,
         unallocated_bytes=None if allocated is None or reserved is None else max(reserved - allocated, 0),
-        cap_bytes=timeline.run.manifest.device.cap_bytes or timeline.run.manifest.device.total_bytes,
+        cap_bytes=timeline.run.manifest.device.limit_bytes,
         requested_bytes=None,
     )
 

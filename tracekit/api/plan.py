@@ -33,17 +33,22 @@ def plan(
     Raises:
         UsageError: nothing can be predicted from this run.
     """
+    from tracekit.analysis.findings import find_findings
     from tracekit.analysis.prediction.planner import DEFAULT_STEPS, make_plan
 
     opened = run if isinstance(run, Run) else load(run)
+    predictor = opened.predictor
     made = make_plan(
         opened.timeline,
         vram_bytes=vram_bytes,
         ram_bytes=ram_bytes,
         steps=steps or DEFAULT_STEPS,
-        predictor=opened.predictor,
+        predictor=predictor,
     )
-    made.findings = opened.summary().findings
+    if predictor is not None:
+        made.findings = find_findings(
+            opened.timeline, opened.facts, predictor, vram_bytes=made.vram_bytes, ram_bytes=made.ram_bytes
+        )
     return made
 
 

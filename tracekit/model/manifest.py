@@ -25,6 +25,11 @@ class DeviceInfo(msgspec.Struct, kw_only=True):
     link: str = ""
     driver: str = ""
 
+    @property
+    def limit_bytes(self) -> int | None:
+        """Memory that the run might use."""
+        return self.cap_bytes or self.total_bytes
+
 
 class MachineInfo(msgspec.Struct, kw_only=True):
     """The host, as far as it can change the numbers."""

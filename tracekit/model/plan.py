@@ -210,8 +210,8 @@ class OffloadPlan(msgspec.Struct, kw_only=True):
     """Everything that is shown of a plan, in display order.
 
     `vram_bytes` and `ram_bytes` are the caps (None: not known). `best` is the name of the fastest that fits, by number
-    of steps. `findings` are the run's. `measured` is the profiled run's own configuration. `drifts` has one entry for
-    each configuration that was `verified`.
+    of steps. `findings` are what to change in the run within the caps. `measured` is the profiled run's own
+    configuration. `drifts` has one entry for each configuration that was `verified`.
     """
 
     path: str

@@ -23,11 +23,13 @@ from tracekit.model.typical import warm_steps
 
 @dataclass(frozen=True)
 class Case:
-    """One run under examination."""
+    """One run under examination, and how much device and host memory may be used (None: not known)."""
 
     timeline: Timeline
     summary: Summary
     predictor: Predictor
+    vram_bytes: int | None
+    ram_bytes: int | None
 
     @property
     def emulated(self) -> bool:
@@ -51,11 +53,11 @@ class Case:
         warm = warm_steps(self.summary.steps, self.summary.paging)
         return Shares.of(warm) if knows_kernels(self.summary) else None
 
-    @cached_property
-    def vram_bytes(self) -> int | None:
-        """Device memory that the run might have used."""
-        device = self.timeline.run.manifest.device
-        return device.cap_bytes or device.total_bytes
+    @property
+    def cap_options(self) -> list[str]:
+        """What ``tracekit plan`` has to be told of device memory to find the same."""
+        own = self.timeline.run.manifest.device.limit_bytes
+        return [] if self.vram_bytes in (None, own) else ["--vram", f"{self.vram_bytes}B"]
 
     @cached_property
     def configuration(self) -> Configuration | None:
@@ -205,13 +207,11 @@ class Case:
         return any(gain.low_ns > self.noise_ns(gain.steps) for gain in gains)
 
     def _holds_weights(self) -> bool:
-        ram = self.timeline.run.manifest.machine.ram_bytes
-        return not ram or self.predictor.weights.total_bytes <= ram
+        return not self.ram_bytes or self.predictor.weights.total_bytes <= self.ram_bytes
 
     def _fits(self, prediction: Prediction) -> bool:
-        ram = self.timeline.run.manifest.machine.ram_bytes
         return (not self.vram_bytes or prediction.device_bytes.high <= self.vram_bytes) and (
-            not ram or prediction.held_bytes <= ram
+            not self.ram_bytes or prediction.held_bytes <= self.ram_bytes
         )
 
     def _measured(self) -> Prediction | None:

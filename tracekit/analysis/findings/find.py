@@ -32,9 +32,21 @@ def advised(timeline: Timeline, summary: Summary, predictor: Predictor | None) -
     return msgspec.structs.replace(summary, findings=found, next_step=step)
 
 
-def find_findings(timeline: Timeline, summary: Summary, predictor: Predictor) -> list[Finding]:
-    """What to change in a run, the largest gain first, unknown gains last."""
-    case = Case(timeline, summary, predictor)
+def find_findings(
+    timeline: Timeline,
+    summary: Summary,
+    predictor: Predictor,
+    *,
+    vram_bytes: int | None = None,
+    ram_bytes: int | None = None,
+) -> list[Finding]:
+    """What to change in a run, the largest gain first, unknown gains last.
+
+    `vram_bytes` and `ram_bytes` are what may be used; by default what the run might have used.
+    """
+    manifest = timeline.run.manifest
+    vram, ram = vram_bytes or manifest.device.limit_bytes, ram_bytes or manifest.machine.ram_bytes
+    case = Case(timeline, summary, predictor, vram, ram)
     found = [finding for rule in RULES if (finding := rule(case)) is not None]
     for finding in found:
         finding.instead_of = [other.slug for other in found if _excludes(finding.slug, other.slug)]

@@ -252,7 +252,9 @@ def idle_device_memory(case: Case) -> Finding | None:
         f"{format_share(kept.size_bytes / max(whole, 1))} of the denoiser, saves {format_duration(kept.saved_ns)} "
         "of copying and hooks a step",
         partial,
-        command=shlex.join(["tracekit", "plan", case.summary.path, "--code", partial.name]) if partial else "",
+        command=shlex.join(["tracekit", "plan", case.summary.path, *case.cap_options, "--code", partial.name])
+        if partial
+        else "",
         moment=longest(_onloads(case)),
     )
 

@@ -14,8 +14,8 @@ ASSUMPTIONS: Sequence[str] = (
     "calibration took for its size. Copies back go into fresh memory; from the second on, into what the C library "
     "keeps of freed memory, unless blocks of that size go back to the kernel.",
     "Host code is slower among offload hooks than without any, and slower again where the host itself has just copied "
-    "weights, its caches being full of them, or has waited for their copy. All by what the calibration saw: of hooks and "
-    "modules with weights after copies of that size, of the code between them by what is left behind, and of code "
+    "weights, its caches being full of them, or has waited for their copy. All by what the calibration saw: of hooks "
+    "and modules with weights after copies of that size, of the code between them by what is left behind, and of code "
     "without hooks.",
     "diffusers' group hooks take the host what the calibration saw of them, unless this run has groups.",
     "Moving a whole component takes the host, for each weight, what each adds to an onload hook here.",

@@ -32,7 +32,7 @@ def make_plan(
         UsageError: nothing can be predicted from this run.
     """
     predictor, manifest = predictor or Predictor(timeline), timeline.run.manifest
-    vram = vram_bytes or manifest.device.cap_bytes or manifest.device.total_bytes
+    vram = vram_bytes or manifest.device.limit_bytes
     ram = ram_bytes or manifest.machine.ram_bytes or None
     emulated = manifest.device.kind == "emulated"
     chosen = _chosen(predictor, vram, emulated=emulated)

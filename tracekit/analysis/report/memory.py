@@ -32,7 +32,7 @@ def memory_track(timeline: Timeline) -> MemoryTrack | None:
     peaks = {name: _peak(counters, name, rows) for name, rows in samples.items()}
     return MemoryTrack(
         series=[_thinned(name, rows) for name, rows in samples.items()],
-        limit_bytes=device.cap_bytes or device.total_bytes,
+        limit_bytes=device.limit_bytes,
         is_cap=device.cap_bytes is not None,
         # What the process itself holds says what is free under its cap; NVML's figure includes the context.
         peak_bytes=peaks.get("reserved") or max(peaks.values()),

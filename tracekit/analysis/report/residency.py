@@ -42,7 +42,7 @@ def device_residency(timeline: Timeline, first: StepParts | None, warm: StepPart
         stay_ns=_mean_stays(stays, block, len(blocks), *windows[0][2:]),
         blocks_a_row=each,
         windows=[_window(timeline, stays, block, sizes, *window) for window in windows],
-        limit_bytes=device.cap_bytes or device.total_bytes,
+        limit_bytes=device.limit_bytes,
         is_cap=device.cap_bytes is not None,
     )
 

@@ -92,5 +92,5 @@ def _memory_fact(run: RunReport) -> Fact:
     peak = run.summary.peak_allocated_bytes
     if peak is None:
         return Fact("Peak device memory", "-", "not sampled")
-    limit = run.manifest.device.cap_bytes or run.manifest.device.total_bytes
+    limit = run.manifest.device.limit_bytes
     return Fact("Peak device memory", format_memory(peak), f"of {format_memory(limit)}" if limit else "allocated")
