@@ -9,9 +9,8 @@ built, and they are reported apart.
 The source run's own configuration is among the arms, several times: how far these are from the source run is what no
 prediction from one run can do better than. So is how far two runs of one arm are apart: with `--blocks 2` most arms are
 run again after all were run once, and what was measured is the mean. Each process calibrates the machine anew; how much
-slower it found it than the source run did stands in the last columns. Every arm is predicted a second time, from that
-one of the sequential runs which was nearest in time: what is left of an error is more of the model's then, and less of
-the machine's drift.
+slower it found it than the source run did stands in the last columns. Every arm is predicted a second time, from all of
+the sequential runs: what is left of an error is less of one run's luck then, and more of the model's.
 
     scripts/check_prediction_gpu.py --output /tmp/prediction [--pipeline synthetic:sdxl-denoiser --size 1024]
         [--vram 12GB] [--steps 8] [--blocks 2] [--seconds 540] [--arms NAME;NAME] [--table]

@@ -39,17 +39,19 @@ def table(options: argparse.Namespace) -> str:
         "work took in the arm's calibration against the source run's: how much slower the machine was.",
         rows_table(seen),
         "Other configurations than the source run's:",
-        errors([result.rows for result in seen if result.near]),
+        errors([result.rows for result in seen if result.from_all]),
         "The source run's own, run again, which is what the machine does:",
-        errors([result.rows for result in seen if not result.near]),
+        errors([result.rows for result in seen if not result.from_all]),
         repeats(results),
         memory_ends(results),
         "## Kept aside",
         rows_table(aside) if aside else "None in this list of arms.",
         errors([result.rows for result in aside]),
-        "## From the sequential run that was nearest in time",
-        near_table(results),
-        errors([result.near_rows for result in results]),
+        "## From all sequential runs",
+        "What is predicted from one run has that run's luck in it: here the mean of what each of the "
+        f"{len(known)} sequential runs predicts. What is left is the model's, and each arm's own luck.",
+        from_all_table(results),
+        errors([result.from_all_rows for result in results]),
         "## What is assumed",
         "\n".join(f"- {assumption}" for assumption in ASSUMPTIONS),
     ]
@@ -68,15 +70,14 @@ def rows_table(results: Sequence[ArmResult]) -> str:
     return markdown_table(columns, lines)
 
 
-def near_table(results: Sequence[ArmResult]) -> str:
-    """Predicted from the nearest of the sequential runs: errors alone."""
+def from_all_table(results: Sequence[ArmResult]) -> str:
+    """The mean of the predictions from all sequential runs: errors alone."""
     lines = []
     for result in results:
-        if result.near_runs:
-            found = {quantity: f"{row.error:+.1%}" for quantity, row in result.near_rows.items()}
-            near = "; ".join(dict.fromkeys(result.near))
-            lines.append([result.name, near, *(found.get(quantity, "-") for quantity in QUANTITIES)])
-    return markdown_table(["arm", "predicted from", *QUANTITIES], lines)
+        if result.from_all:
+            found = {quantity: f"{row.error:+.1%}" for quantity, row in result.from_all_rows.items()}
+            lines.append([result.name, *(found.get(quantity, "-") for quantity in QUANTITIES)])
+    return markdown_table(["arm", *QUANTITIES], lines)
 
 
 def measurements(result: ArmResult, quantity: str) -> list[int]:

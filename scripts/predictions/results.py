@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import itertools
 import statistics
 from collections.abc import Sequence
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -27,9 +25,8 @@ class ArmResult(msgspec.Struct, kw_only=True):
     aside: bool
     runs: list[list[VerifiedRow]] = []
     failed: str = ""
-    near: list[str] = []
-    """Of each run, which sequential run was nearest in time; empty where the arm is such a run."""
-    near_runs: list[list[VerifiedRow]] = []
+    from_all: list[list[VerifiedRow]] = []
+    """The runs once more, beside what was predicted from each of the sequential runs; empty where the arm is one."""
     slower: list[dict[str, float]] = []
     """What `machine_drift` says of each process against the source run's."""
 
@@ -39,9 +36,9 @@ class ArmResult(msgspec.Struct, kw_only=True):
         return combined(self.runs)
 
     @property
-    def near_rows(self) -> dict[str, VerifiedRow]:
-        """The same, predicted from the nearest sequential runs."""
-        return combined(self.near_runs)
+    def from_all_rows(self) -> dict[str, VerifiedRow]:
+        """The same, the mean of what was predicted from all sequential runs."""
+        return combined(self.from_all)
 
 
 def combined(runs: Sequence[Sequence[VerifiedRow]]) -> dict[str, VerifiedRow]:
@@ -67,7 +64,6 @@ class Reference:
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name, self.run = name, load(folder)
-        self.created = datetime.fromisoformat(self.run.manifest.created)
         self._predictor = Predictor(self.run.timeline)
 
     def predicted(self, arm: Arm, run: Run) -> list[VerifiedRow]:
@@ -86,11 +82,6 @@ def references(folder: Path, blocks: int) -> list[Reference]:
     return found
 
 
-def time_between(run: Run, reference: Reference) -> timedelta:
-    """How far apart in time two runs began."""
-    return abs(reference.created - datetime.fromisoformat(run.manifest.created))
-
-
 def finished(options: argparse.Namespace, arm: Arm, known: Sequence[Reference]) -> ArmResult | None:
     """What was predicted for an arm and what its run folder says; None: it was not run yet."""
     folders = [arm_folder(options.output, arm, block) for block in range(options.blocks)]
@@ -104,7 +95,5 @@ def finished(options: argparse.Namespace, arm: Arm, known: Sequence[Reference]) 
         result.runs.append(source.predicted(arm, run))
         result.slower.append(machine_drift(source.run.summary().ceilings, run.summary().ceilings))
         if arm.configuration is not SOURCE:
-            nearest = min(known, key=functools.partial(time_between, run))
-            result.near.append(nearest.name)
-            result.near_runs.append(nearest.predicted(arm, run))
+            result.from_all += [reference.predicted(arm, run) for reference in known]
     return result if result.runs else None
