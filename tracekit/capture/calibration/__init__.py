@@ -35,9 +35,11 @@ def calibrate(
     without any the disk is not measured. What cannot be measured here is a warning and leaves no rows.
     """
     parts: tuple[tuple[str, Callable[[], Iterator[Sample]]], ...] = (
+        # First, while the thread is where the program left it: where one of torch's own threads is on the same core,
+        # each copy waits for a tick or two.
+        ("memory", memory_samples),
         ("the disk", lambda: disk_samples(_mapped_weight_files() if files is None else files)),
         ("the link", lambda: link_samples(device)),
-        ("memory", memory_samples),
         ("the host's work", lambda: host_work_samples(device)),
         ("diffusers' hooks", lambda: group_hook_samples(device)),
         ("the link", lambda: pinned_samples(device)),

@@ -33,8 +33,8 @@ def _cloning() -> Iterator[Sample]:
     """Copies into fresh anonymous memory, each page first zeroed, then written; and again into the same pages.
 
     Each is of another place, as each weight is: copied over and over, one place would stay in the CPU's caches, and go
-    up to eight times as fast. Torch copies with several threads: one moved to another core would wait there for one of
-    them, two of the scheduler's ticks, which took five times as long as the copy.
+    up to eight times as fast. Torch copies with several threads: moved to the core of one of them, this thread would
+    wait for it, two of the scheduler's ticks, which took five times as long as the copy. So it is not moved.
     """
     source, target = touched_bytes(PIECES * SIZE), fresh_bytes(PIECES * SIZE)
     for measure in (Measure.CLONE, Measure.HOST_COPY):
