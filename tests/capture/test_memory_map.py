@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,10 @@ from disks import on_disk
 
 from tracekit.capture import linux
 from tracekit.capture.hostmemory import ANONYMOUS, HostMemoryMap, HostSource
+from tracekit.device.emulated import EmulatedDevice
 from tracekit.model import HostMemory
+
+from .conftest import DEVICE, Recorded
 
 
 class OwnWork:
@@ -29,6 +32,15 @@ class OwnWork:
         yield
 
 
+@pytest.fixture
+def questions() -> None:
+    """The kernel takes questions about one address; before Linux 6.11 none does."""
+    try:
+        linux.mapping_at(0)
+    except OSError as error:
+        pytest.skip(f"the kernel takes no questions: {error}")
+
+
 def refuse(address: int) -> None:
     raise OSError(25, "Inappropriate ioctl for device")
 
@@ -39,10 +51,7 @@ def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> t
     if request.param == "read again":
         monkeypatch.setattr(linux, "mapping_at", refuse)
     else:
-        try:
-            linux.mapping_at(0)
-        except OSError as error:
-            pytest.skip(f"the kernel takes no questions: {error}")
+        request.getfixturevalue("questions")
     work = OwnWork()
     return HostMemoryMap(work), work, int(request.param == "read again")
 
@@ -74,11 +83,8 @@ def test_a_file_mapped_since_is_told_with_its_place(memory: tuple[HostMemoryMap,
     assert found.describe(tensor) == HostSource(HostMemory.MMAP, str(path), mmap.PAGESIZE + 100)
 
 
+@pytest.mark.usefixtures("questions")
 def test_the_kernel_answers_what_its_map_says() -> None:
-    try:
-        linux.mapping_at(0)
-    except OSError as error:
-        pytest.skip(f"the kernel takes no questions: {error}")
     mapped = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE)
     address = torch.frombuffer(mapped, dtype=torch.uint8).data_ptr()
     lines = [line.split() for line in linux.MAPS.read_text().splitlines()]
@@ -92,13 +98,23 @@ def test_the_kernel_answers_what_its_map_says() -> None:
     assert linux.mapping_at(0) is None
 
 
+@pytest.mark.usefixtures("questions")
 def test_a_forked_process_asks_of_itself() -> None:
-    try:
-        linux.mapping_at(0)
-    except OSError as error:
-        pytest.skip(f"the kernel takes no questions: {error}")
     child = os.fork()
     if child == 0:
         here = new_tensor(1 << 20)
         os._exit(0 if linux.mapping_at(here.data_ptr()) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.usefixtures("questions")
+def test_copies_back_into_new_memory_do_not_have_the_whole_map_read(
+    recording: Callable[..., AbstractContextManager[Recorded]], emulated: EmulatedDevice
+) -> None:
+    weights = torch.ones(8 << 20, device=DEVICE)
+    with recording() as recorded:
+        kept = [weights.cpu() for _ in range(5)]
+    copies = recorded.data.copies.query("direction == 'D2H'")
+    assert list(copies.host_memory) == [HostMemory.ANONYMOUS] * len(kept)
+    read = recorded.data.spans.query("name == 'read memory map'")
+    assert (read.end_ns < copies.start_ns.min()).all()
