@@ -44,27 +44,28 @@ SOURCE = Configuration(mode="sequential")
 STREAM = Configuration(mode="group", stream=True)
 RECORDED = Configuration(mode="group", group_level="block_level", stream=True, record_stream=True)
 ARMS = (
+    # Of every kind some early, those kept aside among them: a campaign may end before its last arm.
     Arm("sequential, anonymous", Configuration(mode="sequential", host_memory="anonymous"), 4),
     Arm("sequential, pinned", Configuration(mode="sequential", host_memory="pinned"), 4),
-    Arm("2 GiB resident, smallest first", steps=4, **partial(2, "smallest")),  # type: ignore[arg-type]
-    Arm("4 GiB resident, largest first", steps=4, **partial(4, "largest")),  # type: ignore[arg-type]
-    Arm("sequential, again", SOURCE, 4),
     Arm("8 GiB resident, smallest first", steps=4, **partial(8, "smallest")),  # type: ignore[arg-type]
-    Arm("8 GiB resident, largest first, 10 steps", steps=10, **partial(8, "largest")),  # type: ignore[arg-type]
+    Arm("3 GiB resident, largest, anonymous", steps=6, aside=True, **partial(3, "largest", "anonymous")),  # type: ignore[arg-type]
+    Arm("sequential, again", SOURCE, 4),
     Arm("group, leaf, stream", STREAM, 10),
-    Arm("group, leaf, stream, 28 steps", STREAM, 28, once=True),
-    Arm("group, block, stream", Configuration(mode="group", group_level="block_level", stream=True), 10),
-    Arm("sequential, a third time", SOURCE, 4, once=True),
-    Arm("group, leaf, no stream", Configuration(mode="group"), 2, once=True),
+    Arm("group, block, stream, record_stream", RECORDED, 10, aside=True),
     Arm("model, no cap", Configuration(mode="model"), 4, capped=False),
     Arm("resident, no cap, 28 steps", Configuration(mode="resident"), 28, capped=False),
-    Arm("group, leaf, stream, low_cpu_mem", Configuration(mode="group", stream=True, low_cpu_mem=True), 4),
+    Arm("sequential, a third time", SOURCE, 4, once=True),
+    Arm("2 GiB resident, smallest first", steps=4, **partial(2, "smallest")),  # type: ignore[arg-type]
+    Arm("4 GiB resident, largest first", steps=4, **partial(4, "largest")),  # type: ignore[arg-type]
     Arm("4 GiB resident, smallest, pinned, 10", steps=10, **partial(4, "smallest", "pinned")),  # type: ignore[arg-type]
+    Arm("group, block, stream", Configuration(mode="group", group_level="block_level", stream=True), 10),
     Arm("sequential, a fourth time", SOURCE, 4, once=True),
+    Arm("8 GiB resident, largest first, 10 steps", steps=10, **partial(8, "largest")),  # type: ignore[arg-type]
     Arm("6 GiB resident, largest, pinned", steps=4, **partial(6, "largest", "pinned")),  # type: ignore[arg-type]
-    Arm("group, block, stream, record_stream", RECORDED, 10, aside=True),
-    Arm("3 GiB resident, largest, anonymous", steps=6, aside=True, **partial(3, "largest", "anonymous")),  # type: ignore[arg-type]
+    Arm("group, leaf, stream, low_cpu_mem", Configuration(mode="group", stream=True, low_cpu_mem=True), 4),
+    Arm("group, leaf, stream, 28 steps", STREAM, 28, once=True),
     Arm("sequential, at the end", SOURCE, 4),
+    Arm("group, leaf, no stream", Configuration(mode="group"), 2, once=True),
 )
 
 
