@@ -47,7 +47,7 @@ def refuse(address: int) -> None:
 
 @pytest.fixture(params=["asked", "read again"])
 def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[HostMemoryMap, OwnWork, int]:
-    """A map, its work, and how often it is read for each piece of new memory."""
+    """A map, its work, and how often it is read for each piece of new memory that nobody wrote to."""
     if request.param == "read again":
         monkeypatch.setattr(linux, "mapping_at", refuse)
     else:
@@ -63,6 +63,9 @@ def new_tensor(size_bytes: int = 64 << 20) -> torch.Tensor:
 
 def test_memory_mapped_since_is_found(memory: tuple[HostMemoryMap, OwnWork, int]) -> None:
     found, work, reads = memory
+    written = new_tensor().fill_(1)
+    assert found.describe(written) == ANONYMOUS
+    assert work.names == ["read memory map"]  # once, to begin with
     first, second = new_tensor(), new_tensor()
     assert found.describe(first) == found.describe(second) == ANONYMOUS
     # The kernel may put one below the other, into the same mapping.
@@ -107,10 +110,15 @@ def test_a_forked_process_asks_of_itself() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-@pytest.mark.usefixtures("questions")
+@pytest.mark.parametrize("asks", [True, False])
 def test_copies_back_into_new_memory_do_not_have_the_whole_map_read(
-    recording: Callable[..., AbstractContextManager[Recorded]], emulated: EmulatedDevice
+    asks: bool,
+    recording: Callable[..., AbstractContextManager[Recorded]],
+    emulated: EmulatedDevice,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if not asks:
+        monkeypatch.setattr(linux, "mapping_at", refuse)
     weights = torch.ones(8 << 20, device=DEVICE)
     with recording() as recorded:
         kept = [weights.cpu() for _ in range(5)]

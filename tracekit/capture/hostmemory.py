@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,8 +33,8 @@ class HostMemoryMap:
     """A snapshot of /proc/self/maps, and what was found there for each address that was asked for.
 
     `refresh` reads it anew, which takes milliseconds in a large process, inside of what `own_work` makes for it. Of
-    memory mapped since the kernel is asked by itself; one that takes no such questions has it read again for each.
-    Everything is `HostMemory.UNKNOWN` where there is no /proc.
+    memory mapped since, the kernel is asked by itself; one that takes no such questions has the map read again for
+    pages that nobody wrote to. Everything is `HostMemory.UNKNOWN` where there is no /proc.
     """
 
     def __init__(self, own_work: Callable[[str], AbstractContextManager[object]] = nullcontext) -> None:
@@ -88,11 +88,15 @@ class HostMemoryMap:
         return sorted(Path(path) for path in paths if _is_file(path))
 
     def _mapped_since(self, address: int) -> tuple[int, int, str] | None:
-        try:
+        with suppress(OSError):
             return linux.mapping_at(address)
-        except OSError:
-            self.refresh()
-            return self._region(address)
+        # What has just been written to, as a copy back has, is a page of the process's own: no file is behind it, but
+        # for a file mapped since whose first page was edited in place.
+        page = address // linux.PAGE * linux.PAGE
+        if linux.mapped_pages(page, linux.PAGE) == (1, 1):
+            return page, 0, ""
+        self.refresh()
+        return self._region(address)
 
     def _region(self, address: int) -> tuple[int, int, str] | None:
         index = bisect.bisect_right(self._starts, address) - 1
