@@ -14,7 +14,7 @@ NOTHING = Estimate(0, 0, 0)
 def row(mode: str, warm: Estimate) -> PlanRow:
     prediction = Prediction(
         configuration=Configuration(mode=mode), setup_ns=NOTHING, encode_ns=NOTHING, first_step_ns=warm,
-        warm_step_ns=warm, decode_ns=NOTHING, device_bytes=NOTHING, host_bytes=0, held_bytes=0, locked_bytes=0,
+        warm_step_ns=warm, decode_ns=NOTHING, device_bytes=NOTHING, host_bytes=NOTHING, locked_bytes=0,
         traffic={}, notes=[],
     )  # fmt: skip
     return PlanRow(configuration=prediction.configuration, prediction=prediction, totals={})

@@ -165,7 +165,7 @@ def any_prediction() -> Prediction:
     one = Estimate(1, 1, 1)
     return Prediction(
         configuration=Configuration(mode="sequential"), setup_ns=one, encode_ns=one, first_step_ns=one,
-        warm_step_ns=one, decode_ns=one, device_bytes=one, host_bytes=1, held_bytes=1, locked_bytes=1, traffic={},
+        warm_step_ns=one, decode_ns=one, device_bytes=one, host_bytes=one, locked_bytes=1, traffic={},
         notes=[],
     )  # fmt: skip
 

@@ -39,8 +39,8 @@ def row(configuration: Configuration, warm_ns: int, device_bytes: int, **changes
     """Set-up takes 6 s, encode and decode one each, step 1 three times a warm one."""
     prediction = Prediction(
         configuration=configuration, setup_ns=about(6 * S), encode_ns=about(S), first_step_ns=about(3 * warm_ns),
-        warm_step_ns=about(warm_ns), decode_ns=about(S), device_bytes=about(device_bytes), host_bytes=34 * 2**30,
-        held_bytes=0, locked_bytes=0, traffic={}, notes=[],
+        warm_step_ns=about(warm_ns), decode_ns=about(S), device_bytes=about(device_bytes), host_bytes=about(34 * 2**30),
+        locked_bytes=0, traffic={}, notes=[],
     )  # fmt: skip
     totals = {steps: prediction.total_ns(steps) for steps in STEPS}
     code = f"pipe = offloaded(pipe, {configuration.mode!r})\n"
@@ -115,7 +115,7 @@ def test_the_widest_figures_are_whole_at_80_columns() -> None:
     rows = [row(wide, 188 * S, 188 << 30)]
     assert rows[0].prediction is not None
     rows[0].prediction.warm_step_ns = spread
-    rows[0].prediction.host_bytes = 188 << 30
+    rows[0].prediction.host_bytes = Estimate(188 << 30, 0, 188 << 30)
     stream = io.StringIO()
     render_plan(make_plan(rows=rows, best={}), Console(file=stream, width=80, highlight=False))
     line = next(line for line in stream.getvalue().splitlines() if "188 GiB" in line)

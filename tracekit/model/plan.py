@@ -86,9 +86,9 @@ class Prediction(msgspec.Struct, kw_only=True):
     """What one configuration takes: times ns, sizes bytes.
 
     `setup_ns` has loading in it. `device_bytes` is the peak of what the allocator holds in tensors; `host_bytes` the
-    host memory of the weights, `held_bytes` the part that the kernel cannot drop (no file backs it), `locked_bytes` the
-    part that is page-locked. `traffic` is by the names of the times.
-    `notes` say what this run has no evidence for.
+    host memory of the weights: at least what the kernel cannot drop, since no file backs it, and at most that beside
+    all that was loaded; `locked_bytes` is the part that is page-locked. `traffic` is by the names of the times. `notes`
+    say what this run has no evidence for.
     """
 
     configuration: Configuration
@@ -98,8 +98,7 @@ class Prediction(msgspec.Struct, kw_only=True):
     warm_step_ns: Estimate
     decode_ns: Estimate
     device_bytes: Estimate
-    host_bytes: int
-    held_bytes: int
+    host_bytes: Estimate
     locked_bytes: int
     traffic: dict[str, Traffic]
     notes: list[str]

@@ -130,7 +130,7 @@ def _costs(row: PlanRow) -> list[str]:
         format_duration(prediction.warm_step_ns.value),
         _spread(prediction.warm_step_ns),
         format_memory(prediction.device_bytes.high),
-        format_memory(prediction.host_bytes),
+        format_memory(prediction.host_bytes.value),
     ]
 
 

@@ -92,6 +92,29 @@ def test_predicted_memory_is_near_and_never_below_what_the_mode_takes(
     assert predicted.value == pytest.approx(measured, rel=0.1)
 
 
+@pytest.mark.parametrize("name", [*MODES, "sequential, anonymous"])
+def test_predicted_host_memory_is_never_below_what_weights_are_copied_from(
+    name: str, predictor: Predictor, real_run: Callable[[OffloadOptions], Run]
+) -> None:
+    """Of what the copies of a run say of host memory, each place once; what copies back made is held."""
+    options = MODES.get(name, OffloadOptions(mode="sequential", host_memory="anonymous"))
+    configuration = configuration_of(options.manifest())
+    assert configuration is not None
+    run = real_run(options)
+    copies = run.copies[run.copies.is_weight & (run.copies.direction == Direction.H2D)]
+    places = copies.drop_duplicates(["host_memory", "host_address"])
+    sizes = {str(kind): int(of.size_bytes.sum()) for kind, of in places.groupby("host_memory")}
+    last = run.copies[run.copies.is_weight & (run.copies.direction == Direction.D2H)]
+    returned = int(last.drop_duplicates(["fqn", "parameter"]).size_bytes.sum())
+    host = predictor.predict(configuration).host_bytes
+    assert host.low <= host.value <= host.high
+    assert sizes.get("mmap", 0) <= host.high
+    assert returned <= host.low
+    if name == "sequential, anonymous":
+        assert sizes["anonymous"] == pytest.approx(host.value, rel=0.01)
+        assert sizes["anonymous"] <= host.low
+
+
 @pytest.mark.parametrize("source", ["model", "group leaf", "resident"])
 def test_a_run_in_any_mode_predicts_the_copies_of_sequential_offload(
     source: str, real_run: Callable[[OffloadOptions], Run], sequential: Run

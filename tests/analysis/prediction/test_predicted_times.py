@@ -442,7 +442,7 @@ def test_a_plan_never_recommends_what_does_not_fit(timeline: Timeline, vram: int
         best = rows[name]
         assert best.prediction is not None
         assert best.prediction.device_bytes.high <= vram
-        assert best.prediction.held_bytes <= ram
+        assert best.prediction.host_bytes.low <= ram
         assert all(row.totals[steps].value >= best.totals[steps].value for row in rows.values() if row.fits)
     for row in plan.rows:
         if row.prediction is not None and row.prediction.device_bytes.high > vram:

@@ -211,7 +211,7 @@ class Case:
 
     def _fits(self, prediction: Prediction) -> bool:
         return (not self.vram_bytes or prediction.device_bytes.high <= self.vram_bytes) and (
-            not self.ram_bytes or prediction.held_bytes <= self.ram_bytes
+            not self.ram_bytes or prediction.host_bytes.low <= self.ram_bytes
         )
 
     def _measured(self) -> Prediction | None:
@@ -231,8 +231,7 @@ class Case:
             warm_step_ns=Estimate(cold.warm_step_ns, cold.warm_min_ns, cold.warm_max_ns),
             decode_ns=decode,
             device_bytes=_exactly(summary.peak_allocated_bytes or 0),
-            host_bytes=0,
-            held_bytes=0,
+            host_bytes=_exactly(0),
             locked_bytes=0,
             traffic={},
             notes=[],

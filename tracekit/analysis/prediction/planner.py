@@ -167,7 +167,7 @@ def _row(
         prediction=prediction,
         totals={count: prediction.total_ns(count) for count in steps},
         missing_device_bytes=max(prediction.device_bytes.high - vram, 0) if vram else 0,
-        missing_host_bytes=max(prediction.held_bytes - ram, 0) if ram else 0,
+        missing_host_bytes=max(prediction.host_bytes.low - ram, 0) if ram else 0,
         code=code_for(configuration, device, predictor.denoisers, names),
     )
 

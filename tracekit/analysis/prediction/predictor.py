@@ -113,7 +113,11 @@ class Predictor:
         }
         offloader = middle.offloader
         held = offloader.anonymous_bytes + offloader.locked_bytes
-        loaded = 0 if offloader.replaces_loaded else weights.total_bytes
+        loaded, unmapped = weights.total_bytes, weights.unmapped_bytes
+        if offloader.replaces_loaded:
+            host = Estimate(held, held, held + loaded)
+        else:
+            host = Estimate(held + loaded, held + unmapped, held + loaded)
         notes = sorted(offloader.costs.notes)
         if self.activations is None:
             notes.append("device memory was not recorded: the predicted peak is of weights alone")
@@ -127,8 +131,7 @@ class Predictor:
             warm_step_ns=estimates["warm_step"],
             decode_ns=estimates["decode"],
             device_bytes=middle.device,
-            host_bytes=loaded + held,
-            held_bytes=held + (0 if offloader.replaces_loaded else weights.unmapped_bytes),
+            host_bytes=host,
             locked_bytes=offloader.locked_bytes,
             traffic=middle.traffic,
             notes=notes,
