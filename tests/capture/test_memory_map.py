@@ -13,6 +13,7 @@ import torch
 from disks import on_disk
 
 from tracekit.capture import linux
+from tracekit.capture.calibration.sample import fresh_bytes, touched_bytes
 from tracekit.capture.hostmemory import ANONYMOUS, HostMemoryMap, HostSource
 from tracekit.device.emulated import EmulatedDevice
 from tracekit.model import HostMemory
@@ -56,17 +57,12 @@ def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> t
     return HostMemoryMap(work), work, int(request.param == "read again")
 
 
-def new_tensor(size_bytes: int = 64 << 20) -> torch.Tensor:
-    """Memory straight from the kernel."""
-    return torch.frombuffer(mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE), dtype=torch.uint8)
-
-
 def test_memory_mapped_since_is_found(memory: tuple[HostMemoryMap, OwnWork, int]) -> None:
     found, work, reads = memory
-    written = new_tensor().fill_(1)
+    written = touched_bytes(64 << 20)
     assert found.describe(written) == ANONYMOUS
     assert work.names == ["read memory map"]  # once, to begin with
-    first, second = new_tensor(), new_tensor()
+    first, second = fresh_bytes(64 << 20), fresh_bytes(64 << 20)
     assert found.describe(first) == found.describe(second) == ANONYMOUS
     # The kernel may put one below the other, into the same mapping.
     assert 1 + reads <= len(work.names) <= 1 + 2 * reads
@@ -105,7 +101,7 @@ def test_the_kernel_answers_what_its_map_says() -> None:
 def test_a_forked_process_asks_of_itself() -> None:
     child = os.fork()
     if child == 0:
-        here = new_tensor(1 << 20)
+        here = fresh_bytes(1 << 20)
         os._exit(0 if linux.mapping_at(here.data_ptr()) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 

@@ -13,7 +13,7 @@ from tracekit.analysis.prediction.bands import Band, band, spread, wider
 from tracekit.analysis.prediction.copies import CopyEvidence
 from tracekit.analysis.prediction.hooks import HookCosts
 from tracekit.analysis.prediction.rates import Level, Rates, UnknownCost
-from tracekit.analysis.prediction.slowdown import HostScales, Moved, Slowdown, Slower, scale
+from tracekit.analysis.prediction.slowdown import UNCHANGED, HostScales, Moved, Slowdown, Slower, scale
 from tracekit.analysis.prediction.tape import TapeReader, kernels_in_place
 from tracekit.analysis.prediction.weights import Weight
 from tracekit.model import CeilingRow, Measure, Timeline
@@ -101,7 +101,7 @@ class Costs:
     @cached_property
     def _own_factors(self) -> Slower:
         """How much slower the profiled run's own copies made its host work."""
-        return self._slowdown.usual(self._moved)
+        return UNCHANGED if self.in_place else self._slowdown.usual(self._moved)
 
     def h2d(self, weight: Weight, pinned: bool, host_scale: float = 1.0) -> float:
         """A warm copy to the device, as long as the host would wait for it; device memory apart.
@@ -229,7 +229,7 @@ class Costs:
         calibrated = self._rates.usual(measure)
         if calibrated is None:
             return None
-        return calibrated * (1.0 if self.in_place else self._own_factors.hooks[1]) * self.work_factor
+        return calibrated * self._own_factors.hooks[1] * self.work_factor
 
     @property
     def moving_ns(self) -> float:

@@ -41,7 +41,7 @@ class Rates:
         self._rows = [msgspec.structs.replace(row, median_ns=_at(row, level)) for row in rows]
         self._ceilings = Ceilings(self._rows)
         self._smallest = {row.measure: row for row in reversed(self._rows)}
-        self.ns = cache(self._ns)
+        self.ns, self.usual = cache(self._ns), cache(self._usual)
 
     def has(self, measure: Measure) -> bool:
         """Whether it was measured."""
@@ -51,7 +51,7 @@ class Rates:
         """The sizes at which it was measured."""
         return [row.size_bytes for row in self._rows if row.measure == measure]
 
-    def usual(self, measure: Measure) -> float | None:
+    def _usual(self, measure: Measure) -> float | None:
         """The median of what has no size, whatever the level; None where it was not measured."""
         return next((row.median_ns for row in self._medians if row.measure == measure), None)
 

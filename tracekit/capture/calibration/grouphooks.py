@@ -7,26 +7,24 @@ issues the copy. The copies are small, so that no time is spent waiting for them
 
 from __future__ import annotations
 
+import functools
 import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 
-from tracekit.capture.calibration.cores import SPREAD, Cores
+from tracekit.capture.calibration.cores import Cores
 from tracekit.capture.calibration.devicememory import device_bytes, given_back
-from tracekit.capture.calibration.hostwork import PASSES, UNLIKE, Forward
+from tracekit.capture.calibration.hostwork import REPEATS, UNLIKE, Forward
 from tracekit.capture.calibration.link import page_locked
-from tracekit.capture.calibration.sample import Budget, Sample, touched_bytes
+from tracekit.capture.calibration.sample import Budget, Sample, fastest, touched_bytes
 from tracekit.device.choice import DeviceChoice
 from tracekit.model import Measure
 
-REPEATS = 2 * SPREAD
-"""Two rounds on each core."""
 _MODULES = 12
 _FEW, _MANY = 1, 5
 """Weights of each module in two chains: the difference says what each weight adds."""
@@ -102,16 +100,13 @@ class Chain(nn.Module):
             block.onload = onload
 
     def hooks_ns(self, given: torch.Tensor) -> HooksTime:
-        """What hooks and calls take: of passes after a first one, the fastest of each module but the last.
+        """What hooks and calls take, of each module but the last: that one brings nothing."""
 
-        That brings nothing.
-        """
-        self(given)
-        passes = []
-        for _ in range(PASSES):
+        def one_pass() -> list[tuple[int, int]]:
             self(given)
-            passes.append([(block.onload.took_ns, block.around_ns) for block in self._each[:-1]])
-        return HooksTime(*np.array(passes).min(axis=0).mean(axis=0).astype(int).tolist())
+            return [(block.onload.took_ns, block.around_ns) for block in self._each[:-1]]
+
+        return HooksTime(*fastest(one_pass))
 
     def forward(self, given: torch.Tensor) -> torch.Tensor:
         """Call them, and keep what each call takes beside the module's own forward and an onload in it."""
@@ -119,7 +114,7 @@ class Chain(nn.Module):
             block.onload.took_ns = 0
             begin = time.thread_time_ns()
             given = block(given)
-            block.around_ns = time.thread_time_ns() - begin - block.took_ns - block.onload.took_ns
+            block.around_ns = time.thread_time_ns() - begin - block.own.took_ns - block.onload.took_ns
         return given
 
     @staticmethod
@@ -133,7 +128,7 @@ class Chain(nn.Module):
 class _Timed:
     """A call, and the CPU time of its last one, ns."""
 
-    def __init__(self, call: Callable[[], None]) -> None:
+    def __init__(self, call: Callable[[], object]) -> None:
         self._call, self.took_ns = call, 0
 
     def __call__(self) -> None:
@@ -148,12 +143,10 @@ class _Block(nn.Module):
     def __init__(self, weights: Sequence[torch.Tensor], forward: Forward) -> None:
         super().__init__()
         self.weights = nn.ParameterList(nn.Parameter(weight, requires_grad=False) for weight in weights)
-        self._code, self._input = forward, torch.ones(1, 64)
+        self.own = _Timed(functools.partial(forward, torch.ones(1, 64)))
         self.onload = _Timed(lambda: None)
-        self.took_ns = self.around_ns = 0
+        self.around_ns = 0
 
     def forward(self, given: torch.Tensor) -> torch.Tensor:
-        begin = time.thread_time_ns()
-        self._code(self._input)
-        self.took_ns = time.thread_time_ns() - begin
+        self.own()
         return given

@@ -9,7 +9,6 @@ long as without any. What a mode with other copies, or without hooks, would take
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -24,7 +23,7 @@ from torch.nn import functional
 from tracekit.capture.calibration.cores import SPREAD, Cores
 from tracekit.capture.calibration.devicememory import device_bytes, given_back
 from tracekit.capture.calibration.link import fitting, page_locked
-from tracekit.capture.calibration.sample import MB, Budget, Sample, touched_bytes
+from tracekit.capture.calibration.sample import MB, Budget, Sample, fastest, touched_bytes
 from tracekit.device.choice import DeviceChoice
 from tracekit.model import Measure
 
@@ -38,11 +37,7 @@ _PLACES = 4
 _WARM_UP = 8
 _ALIKE = 6
 """Modules of each forward among which code is timed: as in a model, each is an object of its own."""
-PASSES = 3
-"""A hypervisor takes a core away for milliseconds, which the guest's clocks count as work: of each piece the fastest
-of so many passes counts."""
 _LAUNCH_BYTES = 4096
-_NEVER = sys.maxsize
 _Module = TypeVar("_Module", bound=nn.Module)
 Forward = Callable[[torch.Tensor], torch.Tensor]
 UNLIKE: tuple[Forward, ...] = (
@@ -146,22 +141,21 @@ class _Work:
     def code(self, hooks: _Hooks) -> tuple[int, int]:
         """CPU time of modules' own forwards, and of code between them, and of the calls apart from them.
 
-        Each on average, ns; of passes after a first one, whatever that finds in the caches.
+        Each on average, ns.
         """
         chain = self._chains[hooks]
         pairs = list(zip(chain, chain[1:] + chain[:1], strict=True))
-        code, calling = [_NEVER] * len(chain), [_NEVER] * len(chain)
         self._device.synchronize()
-        for number in range(1 + PASSES):
-            for place, (module, following) in enumerate(pairs):
-                begin = time.thread_time_ns()
-                module(self._input)
-                called = time.thread_time_ns()
-                following.code(self._input)
-                if number:
-                    code[place] = min(code[place], module.took_ns + time.thread_time_ns() - called)
-                    calling[place] = min(calling[place], called - begin - module.took_ns)
-        return sum(code) // (2 * len(chain)), sum(calling) // len(chain)
+        code, calling = fastest(lambda: [self._piece(*pair) for pair in pairs])
+        return code // 2, calling
+
+    def _piece(self, module: _Clocked, following: _Clocked) -> tuple[int, int]:
+        """A module's own forward together with as much code behind it, and the call apart from that."""
+        begin = time.thread_time_ns()
+        module(self._input)
+        called = time.thread_time_ns()
+        following.code(self._input)
+        return module.took_ns + time.thread_time_ns() - called, called - begin - module.took_ns
 
     def close(self) -> None:
         """Give the device's memory back: a module with a hook holds itself, and what it calls."""
