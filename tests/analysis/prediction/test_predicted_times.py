@@ -215,6 +215,28 @@ def test_pinned_copies_take_the_calibrated_time_in_place_of_the_measured(predict
     assert pinned.locked_bytes == weights
 
 
+@pytest.mark.parametrize("from_disk", [True, False])
+def test_a_set_up_that_copies_on_the_host_maps_pages_and_reads_what_was_read(*, from_disk: bool) -> None:
+    """What the driver took to copy from pages that were in memory, but not mapped, is not paid without the driver."""
+    rate = 100_000
+    run = calibrated(build_run(steps=4, blocks=6, weight_bytes=8 << 20))
+    if not from_disk:
+        run = replace(run, host_samples=run.host_samples.assign(resident_before=1.0, read_bytes=0))
+    mapping = {"measure": str(Measure.MAP_PAGES), "size_bytes": SIZES[0], "duration_ns": SIZES[0] * US // rate}
+    rows = concat_rows([run.calibration, make_frame(CALIBRATION, [mapping])])
+    predictor = Predictor(build_timeline(replace(run, calibration=rows)))
+    as_loaded, cloned = (
+        predictor.predict(Configuration(mode="sequential", host_memory=memory)) for memory in ("as-loaded", "anonymous")
+    )
+    size = predictor.weights.total_bytes
+    touch = cloned.setup_ns.value - as_loaded.setup_ns.value - size * US / CLONE_BYTES_PER_US
+    if from_disk:
+        # Text encoder and VAE are touched first in other stretches than step 1.
+        assert touch > 0.9 * (as_loaded.first_step_ns.value - as_loaded.warm_step_ns.value) > 2 * size * US / rate
+    else:
+        assert touch == pytest.approx(size * US / rate, rel=0.01)
+
+
 def test_host_work_is_slower_where_the_host_stages_copies_and_the_way_back_is_the_same() -> None:
     run = build_run(steps=4, blocks=6, weight_bytes=8 << 20)
     even, slowed = (Predictor(build_timeline(calibrated(run, slower=slower))) for slower in (1, SLOWER))

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 ASSUMPTIONS: Sequence[str] = (
     "The machine, the picture's size, the page cache and what else runs are as they were in this run. First onloads of "
-    "mmapped weights cost what they cost here, at set-up where the configuration touches them there.",
+    "mmapped weights cost what they cost here, at set-up where the configuration touches them there; where the host "
+    "copies them itself and nothing came from disk, what mapping their pages takes alone.",
     "diffusers 0.42 and accelerate 1.15 order copies, waits and forwards as they do today; each configuration's own "
     "order is worked off on three resources: the host thread, the compute stream, the copy engine.",
     "A warm step is the mean of the middle third of this run's warm steps: a disturbed one is in the range alone.",

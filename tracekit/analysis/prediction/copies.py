@@ -34,13 +34,14 @@ class CopyEvidence:
     """Means by weight over the usual warm steps, else over all later copies, in ns; by pageable and page-locked memory.
 
     `warm` is what a warm copy holds the host up for, device memory apart; `excess` what the first one took beyond that
-    (its pages came from disk, or were mapped); `allocation` what getting device memory inside the call took; `call_ns`
+    (its pages came from disk, as those of `read` did, or were mapped); `allocation` what getting device memory inside the call took; `call_ns`
     what a copy's call adds to its transfer (a median). `steps` has the sum of warm copies of each warm step, by memory,
     `usual_steps` of the usual ones; `moved` what a later step copies, by FQN.
     """
 
     warm: dict[bool, dict[Name, float]] = field(default_factory=lambda: {False: {}, True: {}})
     first: dict[Name, float] = field(default_factory=dict)
+    read: set[Name] = field(default_factory=set)
     allocation: dict[Name, float] = field(default_factory=dict)
     call_ns: float = 0.0
     steps: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
@@ -70,6 +71,7 @@ class CopyEvidence:
                 "run": copies["run_index"].to_numpy(),
                 "step": copies["step_index"].to_numpy(),
                 "usual": in_steps(copies, usual),
+                "paged": paged,
                 "took": took.astype(np.float64),
                 "allocation": allocation.astype(np.float64),
             }
@@ -80,6 +82,7 @@ class CopyEvidence:
         evidence.sizes = dict(zip(names, each["size"].iloc[at].tolist(), strict=True))
         firsts = each[first]
         evidence.first = _by_name(names, firsts.groupby("weight")["took"].last())
+        evidence.read = {names[weight] for weight in firsts.loc[firsts["paged"], "weight"].tolist()}
         again = each[~first & ~paged]
         evidence.allocation = _by_name(names, _usual_means(again, "allocation"))
         for pinned in (False, True):

@@ -137,6 +137,16 @@ class Costs:
             self.notes.add("no warm copy and no calibration to compare first onloads with: they count whole")
             return first * scale
 
+    def mapping(self, weight: Weight) -> float:
+        """What that touch adds to a copy within host memory, in which the driver has no part.
+
+        Where nothing came from disk, mapping the pages alone, as calibrated.
+        """
+        excess, measure = self.excess(weight), Measure.MAP_PAGES
+        if (weight.fqn, weight.name) in self._copies.read or not self._rates.has(measure):
+            return excess
+        return min(excess, self._rates.ns(measure, weight.size_bytes))
+
     def disk(self, weight: Weight) -> float:
         """What reading a weight from disk again adds to its copy."""
         if self._rates.has(Measure.DISK_READ):

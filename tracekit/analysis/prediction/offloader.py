@@ -121,14 +121,17 @@ class Offloader:
         self._returned_bytes += weight.size_bytes
         self.release(weight)
 
-    def first_touch(self, weight: Weight) -> float:
-        """What touching a weight's pages adds now: once, or every time where memory does not hold them."""
+    def first_touch(self, weight: Weight, *, on_host: bool = False) -> float:
+        """What touching a weight's pages adds now: once, or every time where memory does not hold them.
+
+        `on_host`: to a copy within host memory.
+        """
         if self._paging and weight.mapped:
             return self.costs.disk(weight)
         if weight.key in self._touched:
             return 0.0
         self._touched.add(weight.key)
-        return self.costs.excess(weight)
+        return self.costs.mapping(weight) if on_host else self.costs.excess(weight)
 
     def _beside(self, size_bytes: int) -> None:
         """So much device memory is taken beside the weights from now on."""
@@ -162,4 +165,4 @@ class Offloader:
         """Copy weights into host memory of their own, `fresh` or there already."""
         copy = self.costs.clone if fresh else self.costs.host_copy
         for weight in weights:
-            self.machine.work(copy(weight.size_bytes) + self.first_touch(weight))
+            self.machine.work(copy(weight.size_bytes) + self.first_touch(weight, on_host=True))
