@@ -84,22 +84,26 @@ def test_the_runs_own_configuration_comes_out_as_it_was_measured(predictor: Pred
     assert predicted.setup_ns.value == 1_200 * MS
 
 
-def paused(run: RunData, step: int, took_ns: int) -> RunData:
-    """The run with a garbage collection at the end of an onload in a step: all that comes after is as much later."""
-    onloads = build_timeline(run).spans.query("kind == 'onload' and step_index == @step")
-    onload = onloads.iloc[3]
-    at = int(onload["end_ns"]) - 1
+def delayed(run: RunData, at: int, by_ns: int) -> RunData:
+    """The run with all that comes after a moment as much later."""
     frames = {}
     for name in TABLES:
         frame = getattr(run, name).copy()
         for column in {"start_ns", "end_ns", "t_ns"} & set(frame.columns):
-            frame[column] += np.where(frame[column] > at, took_ns, 0)
+            frame[column] += np.where(frame[column] > at, by_ns, 0)
         frames[name] = frame
-    spans = frames["spans"]
+    return replace(run, **frames)
+
+
+def paused(run: RunData, step: int, took_ns: int) -> RunData:
+    """The run with a garbage collection at the end of an onload in a step."""
+    onload = build_timeline(run).spans.query("kind == 'onload' and step_index == @step").iloc[3]
+    at = int(onload["end_ns"]) - 1
+    later = delayed(run, at, took_ns)
+    spans = later.spans
     row = {"span_id": int(spans["span_id"].max()) + 1, "parent_id": onload["span_id"], "kind": str(SpanKind.GARBAGE)}
     row |= {"run_index": 0, "thread_id": onload["thread_id"], "start_ns": at, "end_ns": at + took_ns}
-    frames["spans"] = concat_rows([spans, make_frame(SPANS, [row])])
-    return replace(run, **frames)
+    return replace(later, spans=concat_rows([spans, make_frame(SPANS, [row])]))
 
 
 def stretched(run: RunData, step: int, factor: int) -> RunData:
@@ -158,6 +162,38 @@ def test_a_range_holds_the_speeds_that_the_calibration_found_the_machine_at() ->
     assert warm.high - warm.value == pytest.approx(0.3 * (own + apart), rel=0.02)
     setup = predictor.predict(Configuration(mode="sequential")).setup_ns
     assert (setup.low, setup.high) == (0.6 * setup.value, 1.3 * setup.value)
+
+
+def test_what_is_cold_in_the_first_step_goes_as_fast_or_as_slow_as_what_is_warm(timeline: Timeline) -> None:
+    samples = [
+        {"measure": str(Measure.PAGEABLE_H2D), "size_bytes": size, "duration_ns": size * US // rate}
+        for size in SIZES
+        for rate in (2 * RATES[Measure.PAGEABLE_H2D], RATES[Measure.PAGEABLE_H2D] // 2)
+    ]
+    rows = concat_rows([timeline.run.calibration, make_frame(CALIBRATION, samples)])
+    varied = Predictor(build_timeline(replace(timeline.run, calibration=rows)))
+    copies = timeline.copies.query("step_index == 0 and is_weight")
+    copied = float((copies["end_ns"] - copies["start_ns"]).sum())
+    first = varied.predict(Configuration(mode="sequential")).first_step_ns
+    assert first.value - first.low == pytest.approx(copied / 2, rel=0.02)
+    assert first.high - first.value == pytest.approx(copied, rel=0.02)
+
+
+def test_a_first_steps_host_code_is_in_its_range_as_a_warm_steps_is() -> None:
+    run = calibrated(build_run(steps=4, blocks=6, weight_bytes=8 << 20))
+    # The first time step is copied just before the first step: without these all steps are alike.
+    weights, ops = run.copies[run.copies["fqn"] != ""], run.device_ops
+    run = replace(run, copies=weights, device_ops=ops[(ops["op"] == "kernel") | (ops["size_bytes"] > 8)])
+    fast, slow = ({"measure": str(Measure.CODE_ALONE), "size_bytes": 0, "duration_ns": took * US} for took in (25, 100))
+    varied = replace(run, calibration=concat_rows([run.calibration, make_frame(CALIBRATION, [fast, slow])]))
+    once_ns = 600 * MS
+    last = build_timeline(run).spans.query("kind == 'forward' and step_index == 0")["start_ns"].max()
+    predictor = Predictor(build_timeline(delayed(varied, int(last), once_ns)))
+    predicted = predictor.predict(Configuration(mode="resident"))
+    first, warm = predicted.first_step_ns, predicted.warm_step_ns
+    assert first.value - warm.value == pytest.approx(once_ns, rel=0.01)
+    assert (first.value - first.low) - (warm.value - warm.low) == pytest.approx(once_ns / 2, rel=0.01)
+    assert (first.high - first.value) - (warm.high - warm.value) == pytest.approx(once_ns, rel=0.01)
 
 
 @pytest.mark.parametrize("mode", ["sequential", "resident", "model"])

@@ -23,8 +23,8 @@ ASSUMPTIONS: Sequence[str] = (
     "Page-locking and cloning go at their calibrated rates. diffusers page-locks each weight rounded up to a power of "
     "two.",
     "Low and high take everything measured at its fastest and slowest warm step, or calibration sample, all at once; "
-    "for host code and copies whichever is wider. The cold step was measured once, so its own spread is not known; nor "
-    "is how fast the machine is at another time.",
+    "for host code and copies whichever is wider. What is cold in step 1 was measured once, and is given the spread of "
+    "warm copies and host code. How fast the machine is at another time is not known.",
     "Device memory is weights by each mode's rules beside the activations of the same module in this run; its upper "
     "end takes the most of both, what the allocator may not split off and what its cache held. The CUDA context (about "
     "0.5 GiB) comes on top of it.",

@@ -130,12 +130,12 @@ class Costs:
         first = self._copies.first.get((weight.fqn, weight.name))
         if first is None or not weight.mapped:
             return 0.0
-        scale = weight.size_bytes / max(self._copies.sizes[weight.fqn, weight.name], 1)
+        first *= weight.size_bytes / max(self._copies.sizes[weight.fqn, weight.name], 1) * self._copy_factor[False]
         try:
-            return max(first * scale - self.h2d(weight, False), 0.0)
+            return max(first - self.h2d(weight, False), 0.0)
         except UnknownCost:
             self.notes.add("no warm copy and no calibration to compare first onloads with: they count whole")
-            return first * scale
+            return first
 
     def mapping(self, weight: Weight) -> float:
         """What that touch adds to a copy within host memory, in which the driver has no part.

@@ -85,7 +85,8 @@ class Offloader:
     def play(self, tape: Tape) -> None:
         """Work a tape off, with the mode's hooks around the modules' calls."""
         machine, clears_cache = self.machine, self.clears_cache
-        own, apart = (factor * self.costs.work_factor for factor in (self.scales.own, self.scales.apart))
+        work_factor = self.costs.work_factor
+        own, apart = (factor * work_factor for factor in (self.scales.own, self.scales.apart))
         for event in tape.events:
             if event.op is not Op.LEAVE:
                 self._beside(event.beside_bytes)
@@ -94,7 +95,7 @@ class Offloader:
                 host = event.host_ns if clears_cache else event.host_ns - event.allocation_ns
                 once = min(event.once_ns, host)
                 factor = own if event.in_owner else apart
-                machine.work(once + (host - once) * factor + event.pause_ns, event.device_ns)
+                machine.work(once * work_factor + (host - once) * factor + event.pause_ns, event.device_ns)
             elif event.op is Op.ENTER:
                 self.enter(event.fqn)
             elif event.op is Op.LEAVE:
