@@ -33,10 +33,10 @@ Name = tuple[str, str]
 class CopyEvidence:
     """Means by weight over the usual warm steps, else over all later copies, in ns; by pageable and page-locked memory.
 
-    `warm` is what a warm copy holds the host up for, device memory apart; `excess` what the first one took beyond that
-    (its pages came from disk, as those of `read` did, or were mapped); `allocation` what getting device memory inside the call took; `call_ns`
-    what a copy's call adds to its transfer (a median). `steps` has the sum of warm copies of each warm step, by memory,
-    `usual_steps` of the usual ones; `moved` what a later step copies, by FQN.
+    `warm` is what a warm copy holds the host up for, device memory apart; `first` what the first one took (its pages
+    were mapped, and those of `read` came from disk); `allocation` what getting device memory inside the call took;
+    `call_ns` what a copy's call adds to its transfer (a median). `steps` has the sum of warm copies of each warm step,
+    by memory, `usual_steps` of the usual ones; `moved` what a later step copies, by FQN.
     """
 
     warm: dict[bool, dict[Name, float]] = field(default_factory=lambda: {False: {}, True: {}})
