@@ -62,8 +62,8 @@ def combined(runs: Sequence[Sequence[VerifiedRow]]) -> dict[str, VerifiedRow]:
 class Reference:
     """A sequential run that arms are predicted from."""
 
-    def __init__(self, name: str, folder: Path) -> None:
-        self.name, self.run = name, load(folder)
+    def __init__(self, folder: Path) -> None:
+        self.run = load(folder)
         self._predictor = Predictor(self.run.timeline)
 
     def predicted(self, arm: Arm, run: Run) -> list[VerifiedRow]:
@@ -75,11 +75,9 @@ class Reference:
 
 def references(folder: Path, blocks: int) -> list[Reference]:
     """The source run, and the arms that are its configuration once more."""
-    found = [Reference("source", folder / "source")]
-    for block, arm in itertools.product(range(blocks), (arm for arm in ARMS if arm.configuration is SOURCE)):
-        if is_complete(path := arm_folder(folder, arm, block)):
-            found.append(Reference(f"{arm.name} (block {block + 1})" if block else arm.name, path))
-    return found
+    again = itertools.product(range(blocks), (arm for arm in ARMS if arm.configuration is SOURCE))
+    folders = (arm_folder(folder, arm, block) for block, arm in again)
+    return [Reference(path) for path in (folder / "source", *filter(is_complete, folders))]
 
 
 def finished(options: argparse.Namespace, arm: Arm, known: Sequence[Reference]) -> ArmResult | None:

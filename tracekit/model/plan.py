@@ -108,6 +108,14 @@ class Prediction(msgspec.Struct, kw_only=True):
         around = self.setup_ns + self.encode_ns + self.decode_ns
         return around if steps < 1 else around + self.first_step_ns + self.warm_step_ns.times(steps - 1)
 
+    def missing_bytes(self, vram_bytes: int | None, ram_bytes: int | None) -> tuple[int, int]:
+        """By how much it does not fit into device and host memory: 0 where it does, and where no limit is known."""
+        device, host = self.device_bytes.high, self.host_bytes.low
+        return (
+            max(device - vram_bytes, 0) if vram_bytes else 0,
+            max(host - ram_bytes, 0) if ram_bytes else 0,
+        )
+
 
 class PlanRow(msgspec.Struct, kw_only=True):
     """One configuration in a plan.

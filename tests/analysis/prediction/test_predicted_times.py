@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from statistics import median
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from builders import KERNEL_NS, MS, US, build_run, make_frame, make_manifest
 from hypothesis import given, settings
@@ -84,15 +87,25 @@ def test_the_runs_own_configuration_comes_out_as_it_was_measured(predictor: Pred
     assert predicted.setup_ns.value == 1_200 * MS
 
 
-def delayed(run: RunData, at: int, by_ns: int) -> RunData:
-    """The run with all that comes after a moment as much later."""
+def with_samples(run: RunData, samples: Iterable[dict[str, object]]) -> RunData:
+    """The run with further samples in its calibration."""
+    return replace(run, calibration=concat_rows([run.calibration, make_frame(CALIBRATION, samples)]))
+
+
+def retimed(run: RunData, later: Callable[[pd.Series[int]], Any]) -> RunData:
+    """The run with every moment as much later as `later` says of it, ns."""
     frames = {}
     for name in TABLES:
         frame = getattr(run, name).copy()
         for column in {"start_ns", "end_ns", "t_ns"} & set(frame.columns):
-            frame[column] += np.where(frame[column] > at, by_ns, 0)
+            frame[column] += later(frame[column])
         frames[name] = frame
     return replace(run, **frames)
+
+
+def delayed(run: RunData, at: int, by_ns: int) -> RunData:
+    """The run with all that comes after a moment as much later."""
+    return retimed(run, lambda moments: np.where(moments > at, by_ns, 0))
 
 
 def paused(run: RunData, step: int, took_ns: int) -> RunData:
@@ -110,13 +123,7 @@ def stretched(run: RunData, step: int, factor: int) -> RunData:
     """The run with everything in one step taking so many times as long, and all that comes after as much later."""
     row = build_timeline(run).steps.query("step_index == @step").iloc[0]
     start, end = int(row["start_ns"]), int(row["end_ns"])
-    frames = {}
-    for name in TABLES:
-        frame = getattr(run, name).copy()
-        for column in {"start_ns", "end_ns", "t_ns"} & set(frame.columns):
-            frame[column] += (factor - 1) * np.clip(frame[column] - start, 0, end - start)
-        frames[name] = frame
-    return replace(run, **frames)
+    return retimed(run, lambda moments: (factor - 1) * np.clip(moments - start, 0, end - start))
 
 
 def test_a_disturbed_step_is_in_no_prediction_but_in_its_range(timeline: Timeline) -> None:
@@ -154,7 +161,7 @@ def test_the_middle_third_is_round_the_median_and_no_less_than_a_third(walls: li
 def test_a_range_holds_the_speeds_that_the_calibration_found_the_machine_at() -> None:
     run = calibrated(build_run(device="emulated", steps=4, blocks=6, weight_bytes=8 << 20))
     fast, slow = ({"measure": str(Measure.CODE_ALONE), "size_bytes": 0, "duration_ns": took * US} for took in (30, 65))
-    varied = replace(run, calibration=concat_rows([run.calibration, make_frame(CALIBRATION, [fast, slow])]))
+    varied = with_samples(run, [fast, slow])
     predictor = Predictor(build_timeline(varied))
     own, apart = own_and_apart(predictor)
     warm = predictor.predict(Configuration(mode="resident")).warm_step_ns
@@ -170,8 +177,7 @@ def test_what_is_cold_in_the_first_step_goes_as_fast_or_as_slow_as_what_is_warm(
         for size in SIZES
         for rate in (2 * RATES[Measure.PAGEABLE_H2D], RATES[Measure.PAGEABLE_H2D] // 2)
     ]
-    rows = concat_rows([timeline.run.calibration, make_frame(CALIBRATION, samples)])
-    varied = Predictor(build_timeline(replace(timeline.run, calibration=rows)))
+    varied = Predictor(build_timeline(with_samples(timeline.run, samples)))
     copies = timeline.copies.query("step_index == 0 and is_weight")
     copied = float((copies["end_ns"] - copies["start_ns"]).sum())
     first = varied.predict(Configuration(mode="sequential")).first_step_ns
@@ -185,7 +191,7 @@ def test_a_first_steps_host_code_is_in_its_range_as_a_warm_steps_is() -> None:
     weights, ops = run.copies[run.copies["fqn"] != ""], run.device_ops
     run = replace(run, copies=weights, device_ops=ops[(ops["op"] == "kernel") | (ops["size_bytes"] > 8)])
     fast, slow = ({"measure": str(Measure.CODE_ALONE), "size_bytes": 0, "duration_ns": took * US} for took in (25, 100))
-    varied = replace(run, calibration=concat_rows([run.calibration, make_frame(CALIBRATION, [fast, slow])]))
+    varied = with_samples(run, [fast, slow])
     once_ns = 600 * MS
     last = build_timeline(run).spans.query("kind == 'forward' and step_index == 0")["start_ns"].max()
     predictor = Predictor(build_timeline(delayed(varied, int(last), once_ns)))
@@ -259,8 +265,7 @@ def test_a_set_up_that_copies_on_the_host_maps_pages_and_reads_what_was_read(*, 
     if not from_disk:
         run = replace(run, host_samples=run.host_samples.assign(resident_before=1.0, read_bytes=0))
     mapping = {"measure": str(Measure.MAP_PAGES), "size_bytes": SIZES[0], "duration_ns": SIZES[0] * US // rate}
-    rows = concat_rows([run.calibration, make_frame(CALIBRATION, [mapping])])
-    predictor = Predictor(build_timeline(replace(run, calibration=rows)))
+    predictor = Predictor(build_timeline(with_samples(run, [mapping])))
     as_loaded, cloned = (
         predictor.predict(Configuration(mode="sequential", host_memory=memory)) for memory in ("as-loaded", "anonymous")
     )
@@ -346,8 +351,7 @@ def test_the_way_between_pageable_and_page_locked_is_that_of_what_either_leaves_
             {"measure": str(Measure.WAITED_WORK), "size_bytes": size, "duration_ns": round(100 * US * waited)}
             for size in SIZES
         ]
-        run = replace(run, calibration=concat_rows([run.calibration, make_frame(CALIBRATION, rows)]))
-        predictor = Predictor(build_timeline(run))
+        predictor = Predictor(build_timeline(with_samples(run, rows)))
         scales = [
             predictor.offloader(
                 Configuration(mode="sequential", host_memory=memory), predictor.weights, predictor.costs()
@@ -408,8 +412,7 @@ def test_what_glibc_keeps_of_freed_memory_is_not_fresh_the_next_time(timeline: T
     assert 0 < smaller < sum(in_loop)
     recycling = {"measure": str(Measure.PAGEABLE_D2H), "size_bytes": SIZES[0]}
     recycling |= {"duration_ns": SIZES[0] * US // COPY_BYTES_PER_US}
-    rows = concat_rows([timeline.run.calibration, make_frame(CALIBRATION, [recycling])])
-    known = Predictor(build_timeline(replace(timeline.run, calibration=rows))).predict(group)
+    known = Predictor(build_timeline(with_samples(timeline.run, [recycling]))).predict(group)
     fresh = Predictor(timeline).predict(group)
     saved = smaller * US * (1 / FRESH_BYTES_PER_US - 1 / COPY_BYTES_PER_US)
     assert fresh.warm_step_ns.value - known.warm_step_ns.value == pytest.approx(saved, rel=0.01)
@@ -424,8 +427,7 @@ def test_memory_that_goes_back_to_the_kernel_takes_time_when_its_weight_moves_ag
     freed = sum(w.size_bytes for w in weights.all if w.component == "transformer" and w.size_bytes == largest)
     rate = 40_000
     giving_back = {"measure": str(Measure.UNMAP), "size_bytes": SIZES[0], "duration_ns": SIZES[0] * US // rate}
-    rows = concat_rows([timeline.run.calibration, make_frame(CALIBRATION, [giving_back])])
-    known = Predictor(build_timeline(replace(timeline.run, calibration=rows))).predict(group)
+    known = Predictor(build_timeline(with_samples(timeline.run, [giving_back]))).predict(group)
     unknown = Predictor(timeline).predict(group)
     assert known.warm_step_ns.value - unknown.warm_step_ns.value == pytest.approx(freed * US / rate, rel=0.01)
     assert known.first_step_ns.value == unknown.first_step_ns.value  # nothing was copied back before
@@ -452,10 +454,7 @@ def test_a_groups_hooks_take_what_was_calibrated_without_copies_that_the_host_ma
     costs = []
     for hooks in ((), (100, 30, 50), (200, 60, 90)):
         run = calibrated(build_run(steps=4, blocks=6, weight_bytes=4096), slower=slower)
-        rows = concat_rows(
-            [run.calibration, make_frame(CALIBRATION, group_hooks(*hooks))] if hooks else [run.calibration]
-        )
-        predictor = Predictor(build_timeline(replace(run, calibration=rows)))
+        predictor = Predictor(build_timeline(with_samples(run, group_hooks(*hooks)) if hooks else run))
         mode = predictor.offloader(group, predictor.weights, predictor.costs())
         made = [mode.costs.group_onload_host("any"), mode.costs.ahead_call_ns, mode.costs.group_offload_host("any")]
         costs.append(([ns * mode.scales.hooks for ns in made], predictor.predict(group).warm_step_ns.value))

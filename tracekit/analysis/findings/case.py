@@ -210,9 +210,7 @@ class Case:
         return not self.ram_bytes or self.predictor.weights.total_bytes <= self.ram_bytes
 
     def _fits(self, prediction: Prediction) -> bool:
-        return (not self.vram_bytes or prediction.device_bytes.high <= self.vram_bytes) and (
-            not self.ram_bytes or prediction.host_bytes.low <= self.ram_bytes
-        )
+        return not any(prediction.missing_bytes(self.vram_bytes, self.ram_bytes))
 
     def _measured(self) -> Prediction | None:
         """The run as it was: what it took, with its warm steps' spread."""

@@ -120,7 +120,7 @@ class GroupOffload(Offloader):
         if not self._options.stream or self._options.low_cpu_mem:
             return
         for weight in self._pinned_weights():
-            self.machine.work(self.costs.pin(_rounded(weight)) + self._copy_on_host(weight))
+            self.machine.work(self.costs.pin(_rounded(weight)) + self.host_copy_ns(weight))
 
     def enter(self, fqn: str) -> None:
         """Bring the module's group if it leads one, and with a stream the next group ahead."""
@@ -215,13 +215,10 @@ class GroupOffload(Offloader):
         groups = [group for group in self._by_leader.values() if not group.rest]
         return list(once_each(weight for group in groups for weight in group.weights))
 
-    def _copy_on_host(self, weight: Weight) -> float:
-        return self.costs.host_copy(weight.size_bytes) + self.first_touch(weight, on_host=True)
-
     def _pin_now(self, weight: Weight) -> float:
         """A page-locked copy for one onload: torch's host allocator gives the same blocks again once copied."""
         size = _rounded(weight)
-        took = self._copy_on_host(weight)
+        took = self.host_copy_ns(weight)
         if self._free.get(size, 0):
             self._free[size] -= 1
             return took

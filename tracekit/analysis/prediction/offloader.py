@@ -85,8 +85,7 @@ class Offloader:
     def play(self, tape: Tape) -> None:
         """Work a tape off, with the mode's hooks around the modules' calls."""
         machine, clears_cache = self.machine, self.clears_cache
-        work_factor = self.costs.work_factor
-        own, apart = (factor * work_factor for factor in (self.scales.own, self.scales.apart))
+        scales, work_factor = self.scales, self.costs.work_factor
         for event in tape.events:
             if event.op is not Op.LEAVE:
                 self._beside(event.beside_bytes)
@@ -94,8 +93,8 @@ class Offloader:
             if event.op is Op.WORK:
                 host = event.host_ns if clears_cache else event.host_ns - event.allocation_ns
                 once = min(event.once_ns, host)
-                factor = own if event.in_owner else apart
-                machine.work(once * work_factor + (host - once) * factor + event.pause_ns, event.device_ns)
+                scale = scales.own if event.in_owner else scales.apart
+                machine.work((once + (host - once) * scale) * work_factor + event.pause_ns, event.device_ns)
             elif event.op is Op.ENTER:
                 self.enter(event.fqn)
             elif event.op is Op.LEAVE:
@@ -164,6 +163,10 @@ class Offloader:
 
     def copy_all(self, weights: Iterable[Weight], *, fresh: bool) -> None:
         """Copy weights into host memory of their own, `fresh` or there already."""
-        copy = self.costs.clone if fresh else self.costs.host_copy
         for weight in weights:
-            self.machine.work(copy(weight.size_bytes) + self.first_touch(weight, on_host=True))
+            self.machine.work(self.host_copy_ns(weight, fresh=fresh))
+
+    def host_copy_ns(self, weight: Weight, *, fresh: bool = False) -> float:
+        """A copy of a weight within host memory, into pages that are `fresh` or there already."""
+        copy = self.costs.clone if fresh else self.costs.host_copy
+        return copy(weight.size_bytes) + self.first_touch(weight, on_host=True)

@@ -162,12 +162,13 @@ def _row(
         (f"{weight.fqn}.{weight.name}" for weight in predictor.weights.all if not weight.is_buffer),
     )
     device = manifest.device.torch_device or "cuda"
+    missing_device, missing_host = prediction.missing_bytes(vram, ram)
     return PlanRow(
         configuration=configuration,
         prediction=prediction,
         totals={count: prediction.total_ns(count) for count in steps},
-        missing_device_bytes=max(prediction.device_bytes.high - vram, 0) if vram else 0,
-        missing_host_bytes=max(prediction.host_bytes.low - ram, 0) if ram else 0,
+        missing_device_bytes=missing_device,
+        missing_host_bytes=missing_host,
         code=code_for(configuration, device, predictor.denoisers, names),
     )
 
