@@ -108,7 +108,7 @@ def expected_factor(run: Run) -> float:
     """How much longer a run's host work takes, by its calibration, than if the host staged nothing."""
     predictor = Predictor(run.timeline)
     evidence = predictor.evidence
-    slower = evidence.slowdown.usual(evidence.staged)
+    slower = evidence.slowdown.usual(evidence.moved)
     own, apart = (
         sum(event.host_ns for event in predictor.warm[0].events if event.in_owner is in_owner)
         for in_owner in (True, False)
