@@ -1,12 +1,10 @@
 #!/usr/bin/env python3
-"""Holds the calibration's "host work" against real hooks: how much slower they are after copies that the host stages.
+"""Holds what predictions make of the calibration's host work against real hooks around larger modules.
 
-Chains of modules under accelerate's sequential offload are profiled, and what offload hooks and model code take in a
-warm step is set beside that of a chain without weights to speak of. First chains of modules that are alike but for the
-size of their weights, then chains in which modules with 16 MiB are followed by unlike ones with next to none. Beside
-the factor stands what predictions make of it: from the run with weights and its calibration, what the same work would
-take if nothing were staged. On CUDA the weights are copied from page-locked memory as well, which nothing stages: the
-factor should then be 1.
+Chains of modules are profiled under accelerate's sequential offload, and what hooks, the modules' own forwards and the
+code behind them take in a warm step is set beside a chain of the same modules with hardly any weights: with larger
+ones, without hooks, and on CUDA with page-locked weights and under diffusers' group hooks with a stream. Beside each
+factor stands what the slowdown of predictions says of it, by the calibration of the same run.
 
     scripts/check_host_work.py --output reports/host-work-cpu.md [--device emulated]
 """
@@ -17,27 +15,31 @@ import argparse
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
+from enum import Enum
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from accelerate import cpu_offload
 from benchlib import markdown_table, where
+from diffusers.hooks import apply_group_offloading
 from torch import nn
 from torch.nn import functional
 
 import tracekit
 from tracekit.analysis.prediction.predictor import Predictor
-from tracekit.api import Run
+from tracekit.analysis.prediction.slowdown import HostWork, Slower
+from tracekit.analysis.prediction.tape import Op
 from tracekit.device.choice import DeviceChoice, prepare_device, resolve_device
 from tracekit.device.describe import describe_device
-from tracekit.model import Cause
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
 MIB = 1 << 20
-NONE = 64
-"""Bytes of weights that count as none; a module without any would have no hook."""
+FEW = 4096
+"""Bytes of weights that are hardly any."""
 SIZES = (1 * MIB, 4 * MIB, 16 * MIB, 64 * MIB)
-FOLLOWERS = (1, 3, 7)
+MIXED = (0, 3, 7)
+"""Modules with few bytes behind each that has 16 MiB."""
 CHAIN_BYTES, CHAIN = 1024 * MIB, 24
 """A chain has so many modules, fewer where their weights together would be more."""
 STEPS = 10
@@ -50,6 +52,18 @@ class Block(nn.Module):
         super().__init__()
         weight = torch.ones(size_bytes // 4)
         self.weight = nn.Parameter(weight.pin_memory() if pinned else weight, requires_grad=False)
+        self._forward = forward
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """A few small operations."""
+        return self._forward(x)
+
+
+class Glue(nn.Module):
+    """What a model does between modules with weights: it has none itself, so that no hook is attached to it."""
+
+    def __init__(self, forward: Forward) -> None:
+        super().__init__()
         self._forward = forward
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -77,57 +91,69 @@ UNLIKE: Sequence[Forward] = (
 """Forwards that share as little of torch's code as such small ones can."""
 
 
+class Way(Enum):
+    """How a chain's weights are brought."""
+
+    PAGEABLE = "sequential"
+    PAGE_LOCKED = "sequential, page-locked"
+    STREAM = "group, stream"
+    NONE = "without hooks"
+
+
 class Chains:
-    """Profiles chains on one device, and gathers what their calibrations say."""
+    """Profiles chains on one device."""
 
     def __init__(self, choice: DeviceChoice, folder: Path) -> None:
         self.device = torch.device(choice.torch_device)
         self._folder = folder
-        self.expected: list[float] = []
 
-    def host_work_us(self, sizes: Sequence[int], forwards: Sequence[Forward], pinned: bool) -> float:
-        """What hooks and model code take a module in a warm step, us; what is expected, where something is staged."""
-        chain = nn.Sequential(*(Block(size, pinned, forward) for size, forward in zip(sizes, forwards, strict=True)))
-        cpu_offload(chain, self.device)
+    def run(self, sizes: Sequence[int], way: Way, *, calibration: bool) -> Predictor:
+        """What a run of a chain with these weights says of costs."""
+        chain = nn.Sequential()
+        for number, size in enumerate(sizes):
+            chain.append(Block(size, way is Way.PAGE_LOCKED, UNLIKE[number % len(UNLIKE)]))
+            chain.append(Glue(UNLIKE[(number + 3) % len(UNLIKE)]))
+        if way is Way.NONE:
+            chain.to(self.device)
+        elif way is Way.STREAM:
+            apply_group_offloading(chain, self.device, offload_type="leaf_level", use_stream=True)
+        else:
+            cpu_offload(chain, self.device)
         x = torch.ones(1, 64, device=self.device)
-        calibrate = not pinned and max(sizes) > NONE
-        options = {"force": True, "device": self.device.type, "trace": False, "calibration": calibrate}
+        options = {"force": True, "device": self.device.type, "trace": False, "calibration": calibration}
         with tracekit.profile(chain, self._folder, **options) as run, torch.no_grad():
             for _ in range(STEPS):
                 chain(x)
-        took: dict[int, int] = {}
-        for row in run.summary().causes:
-            if row.step_index > 1 and row.cause in (Cause.HOOKS, Cause.MODEL):
-                took[row.step_index] = took.get(row.step_index, 0) + row.duration_ns
-        if calibrate:
-            self.expected.append(expected_factor(run))
-        return statistics.median(took.values()) / len(sizes) / 1000
+        return Predictor(run.timeline)
 
 
-def expected_factor(run: Run) -> float:
-    """How much longer a run's host work takes, by its calibration, than if the host staged nothing."""
-    predictor = Predictor(run.timeline)
-    evidence = predictor.evidence
-    slower = evidence.slowdown.usual(evidence.moved)
+def host_work(predictor: Predictor, modules: int) -> HostWork[float]:
+    """What hooks, own forwards and the code between take a module in a warm step, us."""
     own, apart = (
-        sum(event.host_ns for event in predictor.warm[0].events if event.in_owner is in_owner)
+        fmean(
+            sum(event.host_ns for event in tape.events if event.op is Op.WORK and event.in_owner is in_owner)
+            for tape in predictor.warm
+        )
         for in_owner in (True, False)
     )
-    hooks = sum(evidence.hooks.onload.values()) + sum(evidence.hooks.offload.values())
-    unstaged = hooks / slower.hooks[1] + own / slower.own[1] + apart / slower.apart[1]
-    return (hooks + own + apart) / unstaged
+    hooks = predictor.evidence.hooks
+    took = (sum(hooks.onload.values()) + sum(hooks.offload.values()), own, apart)
+    return HostWork(*(each / modules / 1000 for each in took))
 
 
-def alike(size: int) -> tuple[list[int], list[Forward]]:
-    """Sizes and forwards of a chain of modules that are alike."""
-    count = max(min(CHAIN, CHAIN_BYTES // size), 4)
-    return [size] * count, [usual] * count
+def middles(slower: Slower) -> HostWork[float]:
+    """The medians of factors."""
+    return HostWork(*(factors[1] for factors in slower))
 
 
-def mixed(followers: int, size: int) -> tuple[list[int], list[Forward]]:
-    """Those of a chain in which each module with weights is followed by unlike ones without."""
-    places = [number % (followers + 1) for number in range(CHAIN)]
-    return [NONE if place else size for place in places], [UNLIKE[place] for place in places]
+def mixed(followers: int) -> list[int]:
+    """A chain in which each module of 16 MiB is followed by some of a few bytes."""
+    return [FEW if number % (followers + 1) else SIZES[2] for number in range(CHAIN)]
+
+
+def alike(size: int) -> list[int]:
+    """A chain of modules of one size."""
+    return [size] * max(min(CHAIN, CHAIN_BYTES // size), 4)
 
 
 def main() -> None:
@@ -139,34 +165,58 @@ def main() -> None:
     torch.set_num_threads(1)
     choice = resolve_device(options.device)
     prepare_device(choice, None, None)
-    pairs = [(f"{size // MIB} MiB each", alike(size), alike(NONE)) for size in SIZES] + [
-        (f"16 MiB, then {followers} without", mixed(followers, SIZES[2]), mixed(followers, NONE))
-        for followers in FOLLOWERS
-    ]
+    ways = [Way.NONE, Way.PAGEABLE]
+    if choice.kind == "cuda":
+        ways += [Way.PAGE_LOCKED, Way.STREAM]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         chains = Chains(choice, Path(folder) / "run")
-        for pinned in (False, True) if choice.kind == "cuda" else (False,):
-            for name, (sizes, forwards), (none, same) in pairs:
-                taken = [
-                    [chains.host_work_us(*chain, pinned) for chain in ((sizes, forwards), (none, same))]
-                    for _ in range(options.rounds)
-                ]
-                us, alone = (statistics.median(times) for times in zip(*taken, strict=True))
-                expected = "1" if pinned else f"{statistics.median(chains.expected[-options.rounds :]):.2f}"
-                memory = "page-locked" if pinned else "pageable"
-                rows.append([name, memory, f"{alone:.0f}", f"{us:.0f}", f"{us / alone:.2f}", expected])
-    header = ["weights", "host memory", "without weights, us a module", "with, us a module", "factor", "predicted"]
+        for way in ways:
+            for name, sizes in chains_of(way):
+                rows.append([name, way.value, *compared(chains, sizes, way, options.rounds)])
+                print(*rows[-1], sep=" | ", flush=True)
+    header = ["weights", "way", "few bytes, us a module"]
+    header += [f"{kind}: factor / predicted" for kind in ("hooks", "own", "code between")]
     text = (
-        "# How much slower the host's work is after staged copies\n\n"
+        "# How much slower the host's work is for hooks and what they copy\n\n"
         f"{where(describe_device(choice, None))}\n"
-        f"Hooks and model code, medians over {options.rounds} runs of {STEPS} steps each, in turn with chains of the "
-        "same\nmodules without weights to speak of. In the last three chains all modules of a group have code of their "
-        "own.\n\n"
+        "Hooks, modules' own forwards and the code between them in a warm step, against a chain of the same modules\n"
+        f"of {FEW} bytes each under accelerate's sequential offload, the two in turn; medians over {options.rounds}\n"
+        f"pairs of runs of {STEPS} steps. Predicted: what predictions make of the calibration of the same run.\n\n"
         f"{markdown_table(header, rows)}\n"
     )
     options.output.write_text(text)
     print(text)
+
+
+def chains_of(way: Way) -> list[tuple[str, list[int]]]:
+    """Names of chains and the sizes of their modules."""
+    if way in (Way.NONE, Way.STREAM):
+        return [("16 MiB each", alike(SIZES[2]))]
+    return [
+        *((f"{size // MIB} MiB each", alike(size)) for size in SIZES),
+        *((f"16 MiB, then {followers} of few bytes", mixed(followers)) for followers in MIXED if followers),
+    ]
+
+
+def compared(chains: Chains, sizes: list[int], way: Way, rounds: int) -> list[str]:
+    """What work takes among hooks that copy few bytes; and factors, measured and predicted."""
+    few, factors, predicted = [], [], []
+    for _ in range(rounds):
+        base = chains.run([FEW] * len(sizes), Way.PAGEABLE, calibration=False)
+        other = chains.run(sizes, way, calibration=True)
+        few.append(host_work(base, len(sizes)))
+        took = host_work(other, len(sizes))
+        factors.append(HostWork(*(to / max(of, 1e-9) for to, of in zip(took, few[-1], strict=True))))
+        says = [other.evidence.slowdown.usual(each.evidence.moved) for each in (other, base)]
+        predicted.append(HostWork(*(to / of for to, of in zip(*map(middles, says), strict=True))))
+    usual_few, factor, expected = (
+        HostWork(*(statistics.median(times) for times in zip(*each, strict=True))) for each in (few, factors, predicted)
+    )
+    pairs = [f"{measured:.2f} / {said:.2f}" for measured, said in zip(factor, expected, strict=True)]
+    if way in (Way.NONE, Way.STREAM):
+        pairs[0] = ""
+    return [", ".join(f"{us:.0f}" for us in usual_few), *pairs]
 
 
 if __name__ == "__main__":

@@ -32,9 +32,9 @@ def test_each_piece_of_work_is_compared_by_itself() -> None:
     assert machine_drift(before, after) == {"pageable copies": pytest.approx(3.0), "page-locking": pytest.approx(0.5)}
 
 
-def test_host_code_counts_where_no_copy_came_before_it() -> None:
-    before = [ceiling(Measure.HOST_WORK, 0, 100), ceiling(Measure.HOST_WORK, 64 * MIB, 300)]
-    after = [ceiling(Measure.HOST_WORK, 0, 120), ceiling(Measure.HOST_WORK, 64 * MIB, 900)]
+def test_host_code_counts_beside_small_copies_alone() -> None:
+    before = [ceiling(Measure.HOOK_WORK, 4096, 100), ceiling(Measure.HOOK_WORK, 64 * MIB, 300)]
+    after = [ceiling(Measure.HOOK_WORK, 4096, 120), ceiling(Measure.HOOK_WORK, 64 * MIB, 900)]
     assert machine_drift(before, after) == {"host code": pytest.approx(1.2)}
 
 

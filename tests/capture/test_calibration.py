@@ -15,7 +15,7 @@ import torch
 from disks import on_disk
 
 from tracekit.api import CaptureOptions, profile_pipeline
-from tracekit.capture.calibration import calibrate, disk, grouphooks, hostwork, link
+from tracekit.capture.calibration import calibrate, disk, grouphooks, hostwork, link, modules
 from tracekit.capture.calibration.disk import MAX_BYTES, disk_samples
 from tracekit.capture.calibration.link import SIZES, SIZES_EMULATED
 from tracekit.capture.pagecache import cache, evict, mapped_share, mapped_weights, residency
@@ -30,8 +30,9 @@ from .mapped_files import Weights
 
 Recording = Callable[..., AbstractContextManager[Recorded]]
 EMULATED = DeviceChoice("emulated", DEVICE)
-GROUP_HOOKS = {Measure.GROUP_ONLOAD, Measure.GROUP_WEIGHT, Measure.GROUP_CALL}
-WAITED = {Measure.WAITED_WORK, Measure.WAITED_WORK_NEXT}
+GROUP_HOOKS = {measure for measure in Measure if measure.startswith("group ")}
+STAGED = {Measure.HOOK_WORK, Measure.OWN_CODE, Measure.CODE_BETWEEN}
+WAITED = {Measure.WAITED_HOOK_WORK, Measure.WAITED_OWN_CODE, Measure.WAITED_CODE_BETWEEN}
 PAGE_LOCKED = {Measure.PINNED_H2D, Measure.PINNED_D2H, Measure.PIN} | GROUP_HOOKS | WAITED
 """What only a device with streams and page-locked memory has."""
 
@@ -58,20 +59,36 @@ def test_everything_that_the_emulated_device_has_is_measured(calibrated: Recorde
     assert set(found) == set(Measure) - PAGE_LOCKED
     assert found[Measure.PAGEABLE_H2D] == found[Measure.PAGEABLE_D2H] == list(SIZES_EMULATED)
     assert len(found[Measure.DISK_READ]) == 2
-    assert found[Measure.HOST_WORK] == list(hostwork.SIZES)
+    for measure in STAGED:
+        assert found[measure] == list(hostwork.SIZES)
     assert (calibrated.data.calibration.duration_ns > 0).all()
     assert calibrated.session.seen.warnings == []
 
 
 def test_what_the_hypervisor_takes_away_is_no_work(emulated: EmulatedDevice, monkeypatch: pytest.MonkeyPatch) -> None:
     """A core that is gone for a while in one of the passes, at each piece another one, changes nothing."""
-    work = hostwork._Work(EMULATED)
+    work = hostwork._Work(EMULATED, torch.ones(hostwork.FEW, dtype=torch.uint8))
     clock = Stolen()
-    monkeypatch.setattr(hostwork.time, "thread_time_ns", clock)
+    monkeypatch.setattr(modules.time, "thread_time_ns", clock)
     for hooks in hostwork._Hooks:
         clock.calls = 0
-        code, calling = work.code(hooks)
-        assert (code, calling) == (clock.TICK, 2 * clock.TICK)  # two readings of the clock are apart
+        found = work.fastest(hooks)
+        # Readings of the clock are a tick apart: two weights are brought, between a hook's two calls is the forward.
+        offloading = {"own": 1, "hooks": 4, "aside": 2, "after": 1, "around": 4}
+        others = {"own": 1, "hooks": 0, "aside": 0, "after": 1, "around": 2}
+        ticks = offloading if hooks is hostwork._Hooks.OFFLOADING else others
+        assert found == modules.Piece(**{part: count * clock.TICK for part, count in ticks.items()})
+    work.close()
+
+
+def test_a_hook_brings_as_much_as_is_said_and_that_is_set_aside(emulated: EmulatedDevice) -> None:
+    few, large = (torch.ones(size, dtype=torch.uint8) for size in (hostwork.FEW, 32 << 20))
+    work = hostwork._Work(EMULATED, few)
+    torch.get_device_module("emulated").reset_peak_memory_stats()
+    found = work.bringing(iter([large] * 4))
+    assert len(found) == 4
+    assert all(each.aside > 0 for each in found)
+    assert emulated.memory().peak_allocated_bytes >= len(large)
     work.close()
 
 
@@ -90,15 +107,15 @@ class Stolen:
 @pytest.mark.parametrize("further", [0, 4])
 def test_a_groups_onload_is_told_apart_from_what_is_around_it(emulated: EmulatedDevice, further: int) -> None:
     memory = torch.ones(1 << 16, dtype=torch.uint8)
-    chain = grouphooks.Chain([memory, *(memory[at : at + 64] for at in range(further))])
+    chain = grouphooks.Chain(EMULATED, [memory, *(memory[at : at + 64] for at in range(further))])
     given = torch.ones(64, device=DEVICE)
-    bare = chain.hooks_ns(given)
-    assert bare.onload == 0
+    bare = chain.fastest(given)
+    assert bare.aside == 0
     assert bare.around > 0
     chain.group(EMULATED, stream=False)
     with torch.no_grad():
-        grouped = chain.hooks_ns(given)
-    assert grouped.onload > 0
+        grouped = chain.fastest(given)
+    assert grouped.aside > 0
     assert grouped.around > bare.around
     assert all(len(list(block.parameters())) == 1 + further for block in chain.blocks)
     assert all(parameter.device.type == "cpu" for parameter in chain.parameters())  # all of it is back
@@ -242,8 +259,8 @@ def test_on_cuda_every_size_has_its_rows_and_nothing_stays(recording: Recording,
     assert set(found) == set(Measure)
     for measure in (Measure.PINNED_H2D, Measure.PINNED_D2H, Measure.PAGEABLE_H2D, Measure.PAGEABLE_D2H):
         assert found[measure] == list(SIZES)
-    for measure in WAITED:
-        assert found[measure] == list(hostwork.SIZES[1:])
+    for measure in STAGED | WAITED:
+        assert found[measure] == list(hostwork.SIZES)
     assert torch.cuda.memory_reserved() == reserved
     assert torch.cuda.host_memory_stats().get("allocated_bytes.current", 0) == pinned_before
     assert kept.sum() == 1000

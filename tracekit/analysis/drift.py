@@ -14,7 +14,7 @@ from tracekit.model import CeilingRow, Measure
 LEAST_BYTES = 1 << 20
 """Smaller copies take what the call takes: they say nothing of memory."""
 _PIECES = {
-    Measure.HOST_WORK: "host code",
+    Measure.HOOK_WORK: "host code",
     Measure.PAGEABLE_H2D: "pageable copies",
     Measure.PINNED_H2D: "pinned copies",
     Measure.PIN: "page-locking",
@@ -26,7 +26,7 @@ _PIECES = {
 def machine_drift(before: Sequence[CeilingRow], after: Sequence[CeilingRow]) -> dict[str, float]:
     """What each piece of work took `after` against `before`, where both measured it: 1.2 is a fifth longer.
 
-    The geometric mean over sizes of the medians' ratios; of host work, what has no copy before it.
+    The geometric mean over sizes of the medians' ratios; of offload hooks, what they take beside small copies.
     """
     known = {(row.measure, row.size_bytes): row.median_ns for row in before if _counts(row)}
     ratios: dict[str, list[float]] = {}
@@ -38,6 +38,6 @@ def machine_drift(before: Sequence[CeilingRow], after: Sequence[CeilingRow]) -> 
 
 
 def _counts(row: CeilingRow) -> bool:
-    if row.measure is Measure.HOST_WORK:
-        return row.size_bytes == 0
+    if row.measure is Measure.HOOK_WORK:
+        return row.size_bytes < LEAST_BYTES
     return row.measure in _PIECES and row.size_bytes >= LEAST_BYTES

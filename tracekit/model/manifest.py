@@ -6,7 +6,7 @@ import msgspec
 
 from tracekit.model.conditions import Conditions
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Version of the run folder.
 
 1: the first.

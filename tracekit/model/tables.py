@@ -97,16 +97,23 @@ class Measure(StrEnum):
     PIN = "pin"  # page-locking memory
     CLONE = "clone"  # copying within anonymous memory, its first touch included
     HOST_COPY = "host copy"  # copying within anonymous memory that is mapped already
-    HOST_WORK = "host work"  # an offloaded module's call; `size_bytes` were copied from pageable memory just before it
-    HOST_WORK_NEXT = "host work next"  # each of unlike ones' calls after that, with nothing copied between
-    WAITED_WORK = "waited work"  # as HOST_WORK, after the host waited for a copy of page-locked memory
-    WAITED_WORK_NEXT = "waited work next"  # as HOST_WORK_NEXT, after that
-    CODE_AMONG_HOOKS = "code among hooks"  # such modules' own forwards and code between them, by piece; nothing copied
-    CODE_ALONE = "code alone"  # the same of modules without hooks
+    # Small modules under offload hooks, by what is copied for each just before it runs (`size_bytes`), CPU time:
+    HOOK_WORK = "hook work"  # the hook's, from pageable memory, the copy apart
+    OWN_CODE = "own code"  # the module's own forward
+    CODE_BETWEEN = "code between"  # code behind its call, and how it is called
+    WAITED_HOOK_WORK = "waited hook work"  # the same from page-locked memory, for the copy of which the host waits
+    WAITED_OWN_CODE = "waited own code"
+    WAITED_CODE_BETWEEN = "waited code between"
+    OWN_CODE_AMONG_HOOKS = "own code among hooks"  # at its fastest, a few bytes being copied
+    CODE_BETWEEN_AMONG_HOOKS = "code between among hooks"
+    OWN_CODE_ALONE = "own code alone"  # at its fastest, without hooks
+    CODE_BETWEEN_ALONE = "code between alone"
     IDLE_HOOK = "idle hook"  # what the hook of a module whose weights stay adds to its call
     GROUP_ONLOAD = "group onload"  # diffusers' onload of a group of one weight, which issues the copy, CPU time
     GROUP_WEIGHT = "group weight"  # what each further weight adds to it
     GROUP_CALL = "group call"  # what diffusers' group hooks add to a module's call beside the onload, CPU time
+    GROUP_OWN_CODE = "group own code"  # a module's own forward among these hooks, at its fastest
+    GROUP_CODE_BETWEEN = "group code between"
     DISK_READ = "disk read"  # direct I/O from the weights' own files: fills no cache
     MAP_PAGES = "map pages"  # first touch of pages of a file that are in the page cache
 

@@ -33,6 +33,7 @@ COPY_BYTES_PER_US = 10_000
 IDLE_NS = 7 * US
 SLOWER = 2
 """How many times as long host work takes after copies of `SIZES`."""
+FEW = 4096
 SIZES = (1 << 16, 1 << 20, 1 << 24, 1 << 26)
 RATES = {
     Measure.PINNED_H2D: PINNED_BYTES_PER_US,
@@ -51,14 +52,17 @@ def calibrated(run: RunData, *, slower: int = 1, alone: float = 1) -> RunData:
         for size in SIZES
     ]
     rows += [
-        {"measure": str(Measure.HOST_WORK), "size_bytes": size, "duration_ns": 100 * US * (slower if size else 1)}
-        for size in (0, *SIZES)
+        {"measure": str(measure), "size_bytes": size, "duration_ns": 100 * US * (slower if size > FEW else 1)}
+        for measure in (Measure.HOOK_WORK, Measure.OWN_CODE, Measure.CODE_BETWEEN)
+        for size in (FEW, *SIZES)
     ]
     rows += [
         {"measure": str(measure), "size_bytes": 0, "duration_ns": round(took)}
         for measure, took in (
-            (Measure.CODE_AMONG_HOOKS, 50 * US),
-            (Measure.CODE_ALONE, 50 * US * alone),
+            (Measure.OWN_CODE_AMONG_HOOKS, 50 * US),
+            (Measure.CODE_BETWEEN_AMONG_HOOKS, 50 * US),
+            (Measure.OWN_CODE_ALONE, 50 * US * alone),
+            (Measure.CODE_BETWEEN_ALONE, 50 * US * alone),
             (Measure.IDLE_HOOK, IDLE_NS),
         )
     ]
@@ -160,7 +164,9 @@ def test_the_middle_third_is_round_the_median_and_no_less_than_a_third(walls: li
 
 def test_a_range_holds_the_speeds_that_the_calibration_found_the_machine_at() -> None:
     run = calibrated(build_run(device="emulated", steps=4, blocks=6, weight_bytes=8 << 20))
-    fast, slow = ({"measure": str(Measure.CODE_ALONE), "size_bytes": 0, "duration_ns": took * US} for took in (30, 65))
+    fast, slow = (
+        {"measure": str(Measure.CODE_BETWEEN_ALONE), "size_bytes": 0, "duration_ns": took * US} for took in (30, 65)
+    )
     varied = with_samples(run, [fast, slow])
     predictor = Predictor(build_timeline(varied))
     own, apart = own_and_apart(predictor)
@@ -190,7 +196,9 @@ def test_a_first_steps_host_code_is_in_its_range_as_a_warm_steps_is() -> None:
     # The first time step is copied just before the first step: without these all steps are alike.
     weights, ops = run.copies[run.copies["fqn"] != ""], run.device_ops
     run = replace(run, copies=weights, device_ops=ops[(ops["op"] == "kernel") | (ops["size_bytes"] > 8)])
-    fast, slow = ({"measure": str(Measure.CODE_ALONE), "size_bytes": 0, "duration_ns": took * US} for took in (25, 100))
+    fast, slow = (
+        {"measure": str(Measure.CODE_BETWEEN_ALONE), "size_bytes": 0, "duration_ns": took * US} for took in (25, 100)
+    )
     varied = with_samples(run, [fast, slow])
     once_ns = 600 * MS
     last = build_timeline(run).spans.query("kind == 'forward' and step_index == 0")["start_ns"].max()
@@ -348,7 +356,8 @@ def test_the_way_between_pageable_and_page_locked_is_that_of_what_either_leaves_
         if own == "pinned":
             run = replace(run, copies=run.copies.assign(host_memory="pinned"))
         rows = [
-            {"measure": str(Measure.WAITED_WORK), "size_bytes": size, "duration_ns": round(100 * US * waited)}
+            {"measure": str(measure), "size_bytes": size, "duration_ns": round(100 * US * waited)}
+            for measure in (Measure.WAITED_HOOK_WORK, Measure.WAITED_OWN_CODE, Measure.WAITED_CODE_BETWEEN)
             for size in SIZES
         ]
         predictor = Predictor(build_timeline(with_samples(run, rows)))
@@ -359,7 +368,7 @@ def test_the_way_between_pageable_and_page_locked_is_that_of_what_either_leaves_
             for memory in (own, other)
         ]
         assert scales[0].hooks == pytest.approx(1)
-        assert scales[1].hooks == pytest.approx(waited / 2 if other == "pinned" else 2 / waited)
+        assert scales[1] == pytest.approx([waited / 2 if other == "pinned" else 2 / waited] * 3)
 
 
 def test_code_that_is_faster_makes_a_step_shorter() -> None:

@@ -1,104 +1,121 @@
-"""How much slower host work is after staged copies and among hooks: by size, over modules, from mode to mode."""
+"""How much slower host code is among hooks and after copies: by size, over modules, from mode to mode."""
 
 from __future__ import annotations
 
-import pandas as pd
 import pytest
 from builders import make_frame
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tracekit.analysis.prediction.rates import Level
-from tracekit.analysis.prediction.slowdown import UNCHANGED, Moved, Slowdown, Slower, scale
+from tracekit.analysis.prediction.slowdown import UNCHANGED, How, Moved, Slowdown, Slower, scale
 from tracekit.model import CALIBRATION, Measure
 
-MB = 1 << 20
+FEW, MB = 4096, 1 << 20
+Rows = list[dict[str, object]]
 
 
-def samples(size: int, *durations: int, measure: Measure = Measure.HOST_WORK) -> list[dict[str, object]]:
+def samples(measure: Measure, size: int, *durations: int) -> Rows:
     return [{"measure": str(measure), "size_bytes": size, "duration_ns": took} for took in durations]
 
 
-def calibration(*rows: list[dict[str, object]]) -> pd.DataFrame:
-    return make_frame(CALIBRATION, [row for each in rows for row in each])
+def by_size(measure: Measure, **durations: int) -> Rows:
+    """One sample of each size: few bytes, and as many MiB as the names say."""
+    sizes = {name: FEW if name == "few" else int(name.removeprefix("mb")) * MB for name in durations}
+    return [row for name, took in durations.items() for row in samples(measure, sizes[name], took)]
 
 
-def usual(slowdown: Slowdown, staged: list[int | None], *, page_locked: bool = False) -> Slower:
-    return slowdown.usual([None if size is None else Moved(size, page_locked) for size in staged])
+def slowdown(*rows: Rows) -> Slowdown:
+    return Slowdown(make_frame(CALIBRATION, [row for each in rows for row in each]))
 
 
-WORK = [*samples(0, 100), *samples(4 * MB, 150), *samples(16 * MB, 200)]
-AFTER = [
-    *samples(0, 50, measure=Measure.HOST_WORK_NEXT),
-    *samples(4 * MB, 55, measure=Measure.HOST_WORK_NEXT),
-    *samples(16 * MB, 65, measure=Measure.HOST_WORK_NEXT),
+def usual(of: Slowdown, sizes: list[int | None], how: How = How.STAGED) -> Slower:
+    return of.usual([None if size is None else Moved(size, how) for size in sizes])
+
+
+HOOKS = by_size(Measure.HOOK_WORK, few=100, mb4=150, mb16=200)
+OWN = by_size(Measure.OWN_CODE, few=10, mb4=20, mb16=30)
+AFTER = by_size(Measure.CODE_BETWEEN, few=20, mb4=30, mb16=50)
+STAGED = [*HOOKS, *OWN, *AFTER]
+CODE = [
+    *samples(Measure.OWN_CODE_AMONG_HOOKS, 0, 40),
+    *samples(Measure.OWN_CODE_ALONE, 0, 16),
+    *samples(Measure.CODE_BETWEEN_AMONG_HOOKS, 0, 30),
+    *samples(Measure.CODE_BETWEEN_ALONE, 0, 15),
 ]
-CODE = [*samples(0, 40, measure=Measure.CODE_AMONG_HOOKS), *samples(0, 20, measure=Measure.CODE_ALONE)]
 
 
-def test_the_factor_is_read_between_sizes_and_stays_beyond_them() -> None:
-    slowdown = Slowdown(calibration(WORK))
-    assert usual(slowdown, [0]) == UNCHANGED
-    assert usual(slowdown, [10 * MB]).own[1] == usual(slowdown, [10 * MB]).hooks[1] == pytest.approx(1.75)
-    assert usual(slowdown, [1 << 40]).own[1] == pytest.approx(2)
+def test_a_factor_is_read_between_sizes_and_stays_beyond_them() -> None:
+    of = slowdown(STAGED)
+    assert usual(of, [0]) == usual(of, [FEW]) == UNCHANGED
+    slower = usual(of, [10 * MB])
+    assert [each[1] for each in slower] == pytest.approx([1.75, 2.5, 2.0])
+    assert [each[1] for each in usual(of, [1 << 40])] == pytest.approx([2, 3, 2.5])
 
 
 def test_factors_are_of_the_same_round_so_that_a_machine_that_slows_down_changes_none() -> None:
     speeds = (1, 2, 1, 3, 2)
     work = [
-        *samples(0, *(100 * speed for speed in speeds)),
-        *samples(MB, *(factor * speed for factor, speed in zip((160, 140, 150, 130, 170), speeds, strict=True))),
+        *samples(Measure.OWN_CODE, FEW, *(100 * speed for speed in speeds)),
+        *samples(
+            Measure.OWN_CODE, MB, *(of * speed for of, speed in zip((160, 140, 150, 130, 170), speeds, strict=True))
+        ),
     ]
-    assert usual(Slowdown(calibration(work)), [MB]).hooks == pytest.approx((1.4, 1.5, 1.6))
+    assert usual(slowdown(work), [MB]).own == pytest.approx((1.4, 1.5, 1.6))
 
 
 def test_a_mode_is_slowed_down_as_its_modules_are_on_average() -> None:
-    slower = usual(Slowdown(calibration(WORK)), [0, 4 * MB, 0, 16 * MB])
-    assert slower.hooks[1] == slower.own[1] == (1 + 1.5 + 1 + 2) / 4
-
-
-def test_what_is_apart_from_copies_is_slower_for_what_was_staged_before_it() -> None:
-    slowdown = Slowdown(calibration(WORK, AFTER))
-    # 16 MiB leave 1.3 behind, also for a copy of less than was calibrated, until 4 MiB are staged, which leave 1.1.
-    slower = usual(slowdown, [0, 16 * MB, 0, MB, 4 * MB, 0])
-    assert slower.hooks[1] == slower.own[1] == pytest.approx((1 + 2 + 1.3 + 1.3 + 1.5 + 1.1) / 6)
-    assert slower.apart[1] == pytest.approx((1 + 1.3 + 1.3 + 1.3 + 1.1 + 1.1) / 6)
+    slower = usual(slowdown(STAGED), [FEW, 4 * MB, 16 * MB])
+    assert slower.hooks[1] == pytest.approx((1 + 1.5 + 2) / 3)
+    assert slower.own[1] == pytest.approx((1 + 2 + 3) / 3)
+    assert slower.apart[1] == pytest.approx((1 + 1.5 + 2.5) / 3)
 
 
 def test_after_a_wait_for_page_locked_memory_work_is_slower_by_what_was_calibrated_for_that() -> None:
     waited = [
-        *samples(4 * MB, 110, measure=Measure.WAITED_WORK),
-        *samples(16 * MB, 120, measure=Measure.WAITED_WORK),
-        *samples(4 * MB, 52, measure=Measure.WAITED_WORK_NEXT),
-        *samples(16 * MB, 54, measure=Measure.WAITED_WORK_NEXT),
+        *by_size(Measure.WAITED_HOOK_WORK, few=105, mb4=110, mb16=120),
+        *by_size(Measure.WAITED_OWN_CODE, few=11, mb4=12, mb16=14),
+        *by_size(Measure.WAITED_CODE_BETWEEN, few=18, mb4=22, mb16=24),
     ]
-    slowdown = Slowdown(calibration(WORK, AFTER, waited))
-    slower = usual(slowdown, [16 * MB, 0, 10 * MB], page_locked=True)
-    assert slower.hooks[1] == slower.own[1] == pytest.approx((1.2 + 1.08 + 1.15) / 3)
-    assert slower.apart[1] == pytest.approx((1.08 + 1.08 + 1.06) / 3)
-    assert usual(Slowdown(calibration(WORK, AFTER)), [16 * MB], page_locked=True) == UNCHANGED
+    of = slowdown(STAGED, waited)
+    assert [each[1] for each in usual(of, [FEW], How.WAITED)] == pytest.approx([1.05, 1.1, 1])
+    assert [each[1] for each in usual(of, [10 * MB], How.WAITED)] == pytest.approx([1.15, 1.3, 1.15])
+    assert usual(slowdown(STAGED), [16 * MB], How.WAITED) == UNCHANGED
 
 
-def test_code_without_hooks_is_faster_and_slower_again_for_what_was_staged_before_it() -> None:
-    slowdown = Slowdown(calibration(WORK, AFTER, CODE))
-    assert usual(slowdown, [None, None]) == ((1, 1, 1), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    slower = usual(slowdown, [None, 16 * MB, None])
+def test_among_group_hooks_code_is_as_slow_as_among_them_whatever_is_copied() -> None:
+    group = [*samples(Measure.GROUP_OWN_CODE, 0, 30), *samples(Measure.GROUP_CODE_BETWEEN, 0, 27)]
+    of = slowdown(STAGED, CODE, group)
+    for size in (FEW, 16 * MB):
+        assert [each[1] for each in usual(of, [size], How.STREAMED)] == pytest.approx([1, 0.75, 0.9])
+    # Between groups' first modules there are others, which have no hook.
+    mixed = of.usual([Moved(16 * MB, How.STREAMED), None])
+    assert mixed.hooks[1] == 1
+    assert mixed.own[1] == pytest.approx((0.75 + 0.4) / 2)
+    assert mixed.apart[1] == pytest.approx((0.9 + 0.5) / 2)
+    assert usual(slowdown(STAGED, CODE), [16 * MB], How.STREAMED) == UNCHANGED
+
+
+def test_code_without_hooks_is_faster_whatever_was_copied_for_the_module_before() -> None:
+    of = slowdown(STAGED, CODE)
+    assert usual(of, [None, None]) == ((1, 1, 1), (0.4, 0.4, 0.4), (0.5, 0.5, 0.5))
+    slower = usual(of, [None, 16 * MB, None])
     assert slower.hooks[1] == 2
-    assert slower.own[1] == pytest.approx((0.5 + 2 + 1.3 * 0.5) / 3)
-    assert slower.apart[1] == pytest.approx((0.5 + 1.3 + 1.3 * 0.5) / 3)
+    assert slower.own[1] == pytest.approx((0.4 + 3 + 0.4) / 3)
+    assert slower.apart[1] == pytest.approx((0.5 + 2.5 + 0.5) / 3)
 
 
 def test_a_copy_never_makes_work_faster_nor_does_a_hook() -> None:
-    assert usual(Slowdown(calibration(samples(0, 100), samples(MB, 90))), [MB]) == UNCHANGED
-    odd = [*samples(0, 40, measure=Measure.CODE_AMONG_HOOKS), *samples(0, 44, measure=Measure.CODE_ALONE)]
-    assert usual(Slowdown(calibration(odd)), [None]) == UNCHANGED
+    assert usual(slowdown(by_size(Measure.OWN_CODE, few=100, mb1=90)), [MB]) == UNCHANGED
+    odd = [*samples(Measure.OWN_CODE_AMONG_HOOKS, 0, 40), *samples(Measure.OWN_CODE_ALONE, 0, 44)]
+    assert usual(slowdown(odd), [None]) == UNCHANGED
 
 
-@pytest.mark.parametrize("rows", [[], WORK[1:], samples(0, 100), CODE[:1], CODE[1:]])
-def test_without_the_measurement_nothing_is_slower(rows: list[dict[str, object]]) -> None:
-    slowdown = Slowdown(calibration(rows))
-    assert usual(slowdown, [64 * MB, None]) == UNCHANGED
-    assert not slowdown.knows_hooks
+@pytest.mark.parametrize("rows", [[], by_size(Measure.OWN_CODE, few=10), CODE[:1], CODE[1:2]])
+def test_without_the_measurement_nothing_is_slower(rows: Rows) -> None:
+    of = slowdown(rows)
+    assert usual(of, [64 * MB, None]) == UNCHANGED
+    assert not of.knows_hooks
 
 
 factors = st.tuples(*[st.floats(0.1, 10)] * 3)

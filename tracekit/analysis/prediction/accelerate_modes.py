@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from tracekit.analysis.prediction.costs import Costs
 from tracekit.analysis.prediction.offloader import Offloader
-from tracekit.analysis.prediction.slowdown import Moved
+from tracekit.analysis.prediction.slowdown import How, Moved
 from tracekit.analysis.prediction.weights import Weight, Weights, once_each
 
 AS_LOADED, ANONYMOUS, PINNED = "as-loaded", "anonymous", "pinned"
@@ -101,7 +101,9 @@ class Sequential(Offloader):
     def moves(self, fqn: str) -> Moved | None:
         """Its weights that do not stay."""
         streamed = self._streamed.get(fqn)
-        return Moved(sum(weight.size_bytes for weight in streamed), self._pinned) if streamed else None
+        if not streamed:
+            return None
+        return Moved(sum(weight.size_bytes for weight in streamed), How.WAITED if self._pinned else How.STAGED)
 
     def setup(self) -> None:
         """Place what stays, hold the host copy of the rest as asked, and put the buffers onto the device."""

@@ -35,7 +35,7 @@ def spread(rows: Sequence[CeilingRow], measure: Measure) -> Band:
 
 def _says_of_machine(row: CeilingRow) -> bool:
     """Not of a small copy: it takes what its call takes."""
-    return row.measure is Measure.CODE_ALONE or row.size_bytes >= LEAST_BYTES
+    return row.measure is Measure.CODE_BETWEEN_ALONE or row.size_bytes >= LEAST_BYTES
 
 
 def wider(one: Band, other: Band) -> Band:

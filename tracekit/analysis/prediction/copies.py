@@ -11,7 +11,7 @@ import pandas as pd
 
 from tracekit.analysis.activity import Activity
 from tracekit.analysis.coldwarm import onload_rows, onload_weights
-from tracekit.analysis.prediction.slowdown import Moved
+from tracekit.analysis.prediction.slowdown import How, Moved
 from tracekit.analysis.prediction.tape import ALLOCATING, StepKey, called, in_steps, weight_copy_times
 from tracekit.model import HostMemory, Timeline
 from tracekit.model.text import take_rows
@@ -67,6 +67,7 @@ class CopyEvidence:
             {
                 "weight": timeline.once(onload_weights),
                 "pinned": (copies["host_memory"] == HostMemory.PINNED).to_numpy(),
+                "ahead": ahead,
                 "size": copies["size_bytes"].to_numpy(),
                 "run": copies["run_index"].to_numpy(),
                 "step": copies["step_index"].to_numpy(),
@@ -90,22 +91,24 @@ class CopyEvidence:
             evidence.warm[pinned] = _by_name(names, _usual_means(kind, "took"))
             evidence.steps[pinned] = _step_sums(kind[kind["step"] > 0])
             evidence.usual_steps[pinned] = _step_sums(kind[kind["usual"]])
-        evidence.moved = _moved(each, names)
+        evidence.moved = _moved(each, names, bool(timeline.run.manifest.offload.options.get("low_cpu_mem")))
         evidence.call_ns = _call_ns(each["size"].to_numpy(), call - allocation, np.where(ahead, 0, transfer), ~first)
         return evidence
 
 
-def _moved(each: pd.DataFrame, names: list[Name]) -> dict[str, Moved]:
-    """A later step's bytes by FQN, from the memory that has most of them; of the only step where there is no later."""
+def _moved(each: pd.DataFrame, names: list[Name], low_cpu_mem: bool) -> dict[str, Moved]:
+    """A later step's bytes by FQN, in the way that has most of them; of the only step where there is no later."""
     later = each["step"] > 0
     chosen = each[later] if later.any() else each
     steps = len(chosen[["run", "step"]].drop_duplicates())
-    moved: dict[str, dict[bool, float]] = {}
-    for pinned in (False, True):
-        for weight, size in chosen[chosen["pinned"] == pinned].groupby("weight")["size"].sum().items():
-            sizes = moved.setdefault(names[int(weight)][0], {False: 0.0, True: 0.0})  # type: ignore[call-overload]
-            sizes[pinned] += size / steps
-    return {fqn: Moved(max(sizes.values()), sizes[True] > sizes[False]) for fqn, sizes in moved.items()}
+    staged = ~chosen["pinned"] | low_cpu_mem
+    ways = {How.STAGED: staged, How.WAITED: ~staged & ~chosen["ahead"], How.STREAMED: ~staged & chosen["ahead"]}
+    moved: dict[str, dict[How, float]] = {}
+    for how, such in ways.items():
+        for weight, size in chosen[such].groupby("weight")["size"].sum().items():
+            sizes = moved.setdefault(names[int(weight)][0], dict.fromkeys(How, 0.0))  # type: ignore[call-overload]
+            sizes[how] += size / steps
+    return {fqn: Moved(max(sizes.values()), max(sizes, key=lambda how: sizes[how])) for fqn, sizes in moved.items()}
 
 
 def _usual_means(copies: pd.DataFrame, column: str) -> pd.Series[float]:

@@ -13,7 +13,7 @@ from tracekit.analysis.prediction.bands import Band, band, spread, wider
 from tracekit.analysis.prediction.copies import CopyEvidence
 from tracekit.analysis.prediction.hooks import HookCosts
 from tracekit.analysis.prediction.rates import Level, Rates, UnknownCost
-from tracekit.analysis.prediction.slowdown import UNCHANGED, HostScales, Moved, Slowdown, Slower, scale
+from tracekit.analysis.prediction.slowdown import UNCHANGED, HostScales, How, Moved, Slowdown, Slower, scale
 from tracekit.analysis.prediction.tape import TapeReader, kernels_in_place
 from tracekit.analysis.prediction.weights import Weight
 from tracekit.model import CeilingRow, Measure, Timeline
@@ -54,7 +54,7 @@ class Evidence:
         }
         work = [tape.host_ns for tape in steps]
         usual_work = [work[place] for place in reader.usual_places]
-        work_band = wider(band(work, usual_work), spread(rows, Measure.CODE_ALONE))
+        work_band = wider(band(work, usual_work), spread(rows, Measure.CODE_BETWEEN_ALONE))
         hooks, grouped = HookCosts.of(timeline, activity, usual), timeline.run.manifest.offload.mode == "group"
         called = dict.fromkeys(event.fqn for tape in steps for event in tape.events)  # in order
         with_weights = set(codes_and_texts(timeline.run.parameters["fqn"])[1])
@@ -276,7 +276,7 @@ def _rows_of(copies: CopyEvidence, pinned: bool, measure: Measure) -> list[Ceili
 
 
 def _stages(moved: Sequence[Moved | None]) -> bool:
-    return any(each.size_bytes and not each.page_locked for each in moved if each is not None)
+    return any(each.size_bytes and each.how is How.STAGED for each in moved if each is not None)
 
 
 def _factor(band: Band, level: Level) -> float:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from tracekit.analysis.prediction.costs import Costs
 from tracekit.analysis.prediction.offloader import Offloader
-from tracekit.analysis.prediction.slowdown import Moved
+from tracekit.analysis.prediction.slowdown import How, Moved
 from tracekit.analysis.prediction.weights import Weight, Weights, once_each
 from tracekit.model.plan import Configuration
 
@@ -108,12 +108,12 @@ class GroupOffload(Offloader):
         return self._options.stream and not self._options.low_cpu_mem
 
     def moves(self, fqn: str) -> Moved | None:
-        """A group's weights at its first module; with low_cpu_mem the host copies them itself, too."""
+        """A group's weights at its first module; with low_cpu_mem the host copies them within its memory first."""
         group = self._by_leader.get(fqn)
         if group is None:
             return None
-        waits = self._options.stream and not self._options.low_cpu_mem
-        return Moved(sum(weight.size_bytes for weight in group.weights), waits)
+        streamed = self._options.stream and not self._options.low_cpu_mem
+        return Moved(sum(weight.size_bytes for weight in group.weights), How.STREAMED if streamed else How.STAGED)
 
     def setup(self) -> None:
         """Page-lock a copy of every weight, where that is the mode."""

@@ -1,19 +1,19 @@
-"""How much longer the host's work takes for what offload hooks, and copies that the host itself makes, leave behind.
+"""How much longer host code takes for offload hooks around it, and for what they copy.
 
-A hook's own code and data take the CPU's caches over, so that a model's code among hooks is slower than without any;
-the driver stages a copy from pageable memory with the CPU, whose caches hold nothing of the program after it; and while
-the host waits for a copy of page-locked memory, others use them. The calibration times modules' forwards, and code
-between them, with hooks and without; and the call of an offloaded module after copies of several sizes from either
-memory, and those of unlike modules after it, which find the hooks' code in the caches again, but not their own.
+A hook's own code, the driver's and what they touch take the CPU's caches over, so that a model's code among hooks is
+slower than without any; the driver stages a copy from pageable memory with the CPU, whose caches hold nothing of the
+program after it; and while the host waits for a copy of page-locked memory, others use them. The calibration times
+hooks, modules' own forwards and the code behind their calls: among hooks that copy little and much from either memory,
+among diffusers' group hooks, and without hooks.
 
-So there are three kinds of host work: offload hooks; the own forwards of modules that have weights; and the code apart
-from them, between one such module and the next. Each is taken to slow down by what a mode's modules do to it on
-average. What is measured side by side is compared round by round, since a machine's speed changes between rounds.
+These are the three kinds of host work. Each is taken to slow down by what a mode's modules do to it on average. What is
+measured side by side is compared round by round, since a machine's speed changes between rounds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
 from functools import cache
 from statistics import fmean
 from typing import Generic, NamedTuple, TypeVar
@@ -29,79 +29,90 @@ Factors = tuple[float, float, float]
 """A factor by the quartiles of the calibration's rounds: the lower, the median and the upper."""
 
 
+class How(Enum):
+    """What a copy to the device is to the host."""
+
+    STAGED = auto()  # the host makes it, or a copy within host memory for it
+    WAITED = auto()  # from page-locked memory, and the host waits
+    STREAMED = auto()  # from page-locked memory on a stream of its own
+
+
 class Moved(NamedTuple):
-    """Bytes copied to the device for a module in a warm step: by the host itself, or while it waits."""
+    """Bytes copied to the device for a module in a warm step."""
 
     size_bytes: float
-    page_locked: bool = False
+    how: How = How.STAGED
 
 
-_Number = TypeVar("_Number", Factors, float)
+_Kind = TypeVar("_Kind")
 
 
-class HostWork(NamedTuple, Generic[_Number]):
-    """How much longer each kind of host work takes."""
+class HostWork(NamedTuple, Generic[_Kind]):
+    """Something of each kind of host work."""
 
-    hooks: _Number
-    own: _Number
+    hooks: _Kind
+    own: _Kind
     """Own forwards of modules that have weights."""
-    apart: _Number
+    apart: _Kind
     """Everything else."""
 
 
 Slower = HostWork[Factors]
-"""Than among hooks that copy nothing."""
+"""How much longer it takes than among hooks that copy a few bytes."""
 HostScales = HostWork[float]
-"""Than in the profiled run."""
-UNCHANGED = Slower((1.0, 1.0, 1.0), (1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
+"""How much longer it takes than in the profiled run."""
+_SAME: Factors = (1.0, 1.0, 1.0)
+UNCHANGED = Slower(_SAME, _SAME, _SAME)
 _QUARTILES = (25, 50, 75)
-_MEASURES = {
-    False: ((Measure.HOST_WORK, Measure.HOST_WORK), (Measure.HOST_WORK_NEXT, Measure.HOST_WORK_NEXT)),
-    True: ((Measure.WAITED_WORK, Measure.HOST_WORK), (Measure.WAITED_WORK_NEXT, Measure.HOST_WORK_NEXT)),
-}
-"""By whether the memory is page-locked: of a module by itself and of those after it, what is held against what."""
+_STAGED = HostWork(Measure.HOOK_WORK, Measure.OWN_CODE, Measure.CODE_BETWEEN)
+_WAITED = HostWork(Measure.WAITED_HOOK_WORK, Measure.WAITED_OWN_CODE, Measure.WAITED_CODE_BETWEEN)
 _Samples = dict[tuple[Measure, int], npt.NDArray[np.float64]]
 
 
 class Slowdown:
-    """Factors by the bytes copied before the work, and of code without hooks; 1 where the calibration has no such."""
+    """Factors by what is copied before the work, and of code without hooks; 1 where the calibration has no such."""
 
     def __init__(self, calibration: pd.DataFrame) -> None:
         samples = _samples(calibration)
+        self.knows_copies = any(measure is Measure.OWN_CODE for measure, _ in samples)
         self._curves = {
-            page_locked: [_Curves(samples, *measures) for measures in pairs] for page_locked, pairs in _MEASURES.items()
+            how: HostWork(*(_Curve(samples, *pair) for pair in zip(measures, _STAGED, strict=True)))
+            for how, measures in ((How.STAGED, _STAGED), (How.WAITED, _WAITED))
         }
-        among, alone = (samples.get((measure, 0)) for measure in (Measure.CODE_AMONG_HOOKS, Measure.CODE_ALONE))
-        self.knows_copies = (Measure.HOST_WORK, 0) in samples
-        self.knows_hooks = among is not None and alone is not None
-        self._alone: Factors = (1.0, 1.0, 1.0)
-        if among is not None and alone is not None:
-            low, middle, high = _ratios(alone, among)
-            self._alone = min(low, 1.0), min(middle, 1.0), min(high, 1.0)
+        among, alone, group = (
+            [samples.get((measure, 0)) for measure in measures]
+            for measures in (
+                (Measure.OWN_CODE_AMONG_HOOKS, Measure.CODE_BETWEEN_AMONG_HOOKS),
+                (Measure.OWN_CODE_ALONE, Measure.CODE_BETWEEN_ALONE),
+                (Measure.GROUP_OWN_CODE, Measure.GROUP_CODE_BETWEEN),
+            )
+        )
+        self.knows_hooks = among[0] is not None and alone[0] is not None
+        # No hook makes code faster.
+        bare = [_each(min, _ratios(*pair), _SAME) for pair in zip(alone, among, strict=True)]
+        self._alone = Slower(_SAME, *bare)
+        grouped = [_ratios(*pair) for pair in zip(group, among, strict=True)]
+        self._streamed = Slower(_SAME, *(_each(max, *pair) for pair in zip(grouped, bare, strict=True)))
 
     def usual(self, moved: Sequence[Moved | None]) -> Slower:
-        """Of modules that have weights, in the order of their calls; None where no hook moves weights of the module."""
+        """Of modules that have weights, in the order of their calls; None where no hook moves weights of the module.
+
+        The mean over them. What a copy does is over when the next module is called: its hook's own copy, however small,
+        or the code between them finds the caches as usual (reports/host-work-cpu.md).
+        """
         if not moved:
             return UNCHANGED
-        factors = [self._of(each or Moved(0)) for each in moved]
-        low, middle, high = (
-            _means(
-                (
-                    (each is not None, by_itself[level], None if left_behind is None else left_behind[level])
-                    for each, (by_itself, left_behind) in zip(moved, factors, strict=True)
-                ),
-                self._alone[level],
-            )
-            for level in range(len(_QUARTILES))
-        )
-        hooks, own, apart = zip(low, middle, high, strict=True)
-        return Slower(hooks, own, apart)
+        factors = [self._of(each) for each in moved]
+        hooks = [of.hooks for each, of in zip(moved, factors, strict=True) if each is not None]
+        return Slower(_mean(hooks), _mean([of.own for of in factors]), _mean([of.apart for of in factors]))
 
-    def _of(self, moved: Moved) -> tuple[Factors, Factors | None]:
-        """Of a module by itself, and what it leaves behind: None where it copies less than was calibrated."""
-        by_itself, left_behind = self._curves[moved.page_locked]
-        counts = moved.size_bytes >= by_itself.least_bytes
-        return by_itself.factors(moved.size_bytes), left_behind.factors(moved.size_bytes) if counts else None
+    def _of(self, moved: Moved | None) -> Slower:
+        if moved is None:
+            return self._alone
+        if moved.how is How.STREAMED:
+            return self._streamed
+        hooks, own, apart = (curve.factors(moved.size_bytes) for curve in self._curves[moved.how])
+        return Slower(hooks, own, apart)
 
 
 def _samples(calibration: pd.DataFrame) -> _Samples:
@@ -113,48 +124,41 @@ def _samples(calibration: pd.DataFrame) -> _Samples:
     return {key: np.array(durations, np.float64) for key, durations in found.items()}
 
 
-class _Curves:
-    """One measure's factors by size, at each quartile; against the work of another one with nothing copied before."""
+class _Curve:
+    """One measure's factors by size, at each quartile; against another one's smallest size."""
 
-    def __init__(self, samples: _Samples, measure: Measure, by_itself: Measure) -> None:
-        nothing = samples.get((by_itself, 0))
-        self.least_bytes = min((size for kind, size in samples if kind is measure and size), default=1)
-        self._sizes, self._levels = [0], [[1.0], [1.0], [1.0]]
-        if nothing is not None:
-            for size in sorted(size for kind, size in samples if kind is measure and size):
-                self._sizes.append(size)
-                for level, factor in zip(self._levels, _ratios(samples[measure, size], nothing), strict=True):
-                    level.append(max(factor, 1.0))
+    def __init__(self, samples: _Samples, measure: Measure, base: Measure) -> None:
+        few = min((size for kind, size in samples if kind is base), default=0)
+        self._sizes = sorted(size for kind, size in samples if kind is measure)
+        factors = [_each(max, _ratios(samples[measure, size], samples.get((base, few))), _SAME) for size in self._sizes]
+        self._levels = list(zip(*factors, strict=True))
         self.factors = cache(self._factors)
 
     def _factors(self, size_bytes: float) -> Factors:
         """After so many bytes."""
+        if not self._sizes:
+            return _SAME
         low, middle, high = (float(np.interp(size_bytes, self._sizes, level)) for level in self._levels)
         return low, middle, high
 
 
-def _ratios(these: npt.NDArray[np.float64], those: npt.NDArray[np.float64]) -> Factors:
-    """Quartiles of the ratios of what was measured in the same rounds."""
+def _ratios(these: npt.NDArray[np.float64] | None, those: npt.NDArray[np.float64] | None) -> Factors:
+    """Quartiles of the ratios of what was measured in the same rounds; 1 where one of both was not."""
+    if these is None or those is None:
+        return _SAME
     rounds = min(len(these), len(those))
     low, middle, high = np.percentile(these[:rounds] / np.maximum(those[:rounds], 1), _QUARTILES).tolist()
     return low, middle, high
 
 
-def _means(modules: Iterable[tuple[bool, float, float | None]], alone: float) -> tuple[float, float, float]:
-    """The mean factors of hooks, own forwards and code apart.
+def _mean(factors: Sequence[Factors]) -> Factors:
+    low, middle, high = map(fmean, zip(*factors, strict=True)) if factors else _SAME
+    return low, middle, high
 
-    Of each module: whether it has a hook, the factor by itself, and what it leaves behind. That counts until another
-    one leaves something behind, for modules without a hook, too.
-    """
-    hooks, own, apart, after = [], [], [], 1.0
-    for has_hook, by_itself, left_behind in modules:
-        here = max(by_itself, after) if left_behind is None else by_itself
-        after = after if left_behind is None else left_behind
-        if has_hook:
-            hooks.append(here)
-        own.append(here if has_hook else here * alone)
-        apart.append(after if has_hook else after * alone)
-    return fmean(hooks) if hooks else 1.0, fmean(own), fmean(apart)
+
+def _each(choose: Callable[[float, float], float], these: Factors, those: Factors) -> Factors:
+    low, middle, high = map(choose, these, those)
+    return low, middle, high
 
 
 def scale(target: Factors, source: Factors, level: Level) -> float:

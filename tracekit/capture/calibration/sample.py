@@ -36,15 +36,15 @@ class Budget:
         return time.monotonic_ns() < self._end_ns
 
 
-def fastest(one_pass: Callable[[], Sequence[tuple[int, int]]]) -> tuple[int, int]:
-    """Of pieces of work with two times each, ns: each one's fastest pass, on average.
+def fastest(one_pass: Callable[[], Sequence[tuple[int, ...]]]) -> list[int]:
+    """Of pieces of work with some times each, ns: each one's fastest pass, on average.
 
     After a first pass, whatever that finds in the caches. A hypervisor takes a core away for milliseconds, which the
     guest's clocks count as work.
     """
     one_pass()
-    first, second = np.array([one_pass() for _ in range(_PASSES)]).min(axis=0).mean(axis=0).astype(int).tolist()
-    return first, second
+    means: list[int] = np.array([one_pass() for _ in range(_PASSES)]).min(axis=0).mean(axis=0).astype(int).tolist()
+    return means
 
 
 def fresh_bytes(size_bytes: int) -> torch.Tensor:

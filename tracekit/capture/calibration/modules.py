@@ -1,0 +1,122 @@
+"""Small modules that stand for a model's: unlike in code, with weights for offload hooks to move."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from tracekit.capture.calibration.devicememory import device_bytes
+from tracekit.capture.calibration.sample import fastest
+from tracekit.device.choice import DeviceChoice
+
+Code = Callable[[], object]
+_Result = TypeVar("_Result")
+_LAUNCH_BYTES = 4096
+
+
+class Piece(NamedTuple):
+    """CPU time of a module's call and of as much other code behind it, ns."""
+
+    own: int
+    """The module's own forward."""
+    hooks: int
+    """What its hooks do before and after that, where they are told apart."""
+    aside: int
+    """What a hook does that is not to count as its work."""
+    after: int
+    """The code behind the call."""
+    around: int
+    """What is left of the call: how module and hooks are called."""
+
+    @property
+    def between(self) -> int:
+        """All that is neither the module's own nor its hooks'."""
+        return self.after + self.around
+
+
+class Small(nn.Module):
+    """One that keeps the CPU time that its own forward and its hooks took in its last call, ns."""
+
+    own_ns = hooks_ns = aside_ns = 0
+
+    def __init__(self, weights: Sequence[torch.Tensor], code: Code) -> None:
+        super().__init__()
+        for number, weight in enumerate(weights):
+            self.register_parameter(f"weight_{number}", nn.Parameter(weight, requires_grad=False))
+        self.code = code
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        """Run the code, which has nothing to do with what is given."""
+        begin = time.thread_time_ns()
+        self.code()
+        self.own_ns = time.thread_time_ns() - begin
+        return given
+
+    def hooked(self, call: Callable[..., _Result], *given: Any) -> _Result:
+        """Do what a hook does, as its work."""
+        begin, aside_ns = time.thread_time_ns(), self.aside_ns
+        result = call(*given)
+        self.hooks_ns += time.thread_time_ns() - begin - (self.aside_ns - aside_ns)
+        return result
+
+    def set_aside(self, call: Code) -> None:
+        """Do what a hook does, which is not to count as its work."""
+        begin = time.thread_time_ns()
+        call()
+        self.aside_ns += time.thread_time_ns() - begin
+
+
+def codes(device: DeviceChoice) -> list[Code]:
+    """Pieces of host code that share little of torch's, each as long as a module's: some tens of us.
+
+    One of them launches a copy within the device: no kernel is loaded that a run would be the first to load.
+    """
+    on_device = device_bytes(device, _LAUNCH_BYTES)
+    x, matrix, scale = torch.ones(1, 64), torch.ones(64, 64), torch.ones(16)
+
+    def projected() -> torch.Tensor:
+        torch.empty_like(on_device).copy_(on_device)
+        return functional.gelu(functional.linear(x, matrix)) + x
+
+    def normalised() -> torch.Tensor:
+        y = functional.layer_norm(x.view(4, 16), (16,)) * (1 + scale) + scale
+        return y.transpose(0, 1).contiguous().view(1, 64)
+
+    def attending() -> torch.Tensor:
+        query, key = x.chunk(2, dim=-1)
+        weights = functional.softmax(query.view(4, 8) @ key.view(8, 4), dim=-1)
+        return torch.cat([weights.flatten(), weights.max(dim=-1).values])
+
+    def rotated() -> torch.Tensor:
+        turned = torch.stack([x.cos(), x.sin()]).cumsum(-1)
+        return (turned * x.roll(3, -1).flip(-1)).sum(0)
+
+    return [projected, normalised, attending, rotated]
+
+
+def piece(module: Small, following: Small, given: torch.Tensor) -> Piece:
+    """Call a module, and run another one's code behind it."""
+    module.hooks_ns = module.aside_ns = 0
+    begin = time.thread_time_ns()
+    module(given)
+    called = time.thread_time_ns()
+    following.code()
+    after = time.thread_time_ns() - called
+    within = module.own_ns, module.hooks_ns, module.aside_ns
+    return Piece(*within, after, called - begin - sum(within))
+
+
+def pieces(chain: Sequence[Small], given: torch.Tensor) -> list[Piece]:
+    """Call modules in turn, and run the next one's code behind each."""
+    return [piece(*pair, given) for pair in pairwise([*chain, chain[0]])]
+
+
+def fastest_piece(chain: Sequence[Small], given: torch.Tensor) -> Piece:
+    """What is usual for a chain's modules, each part of each piece at its fastest."""
+    return Piece(*fastest(lambda: pieces(chain, given)))
