@@ -107,6 +107,7 @@ class Stolen:
 @pytest.mark.parametrize("further", [0, 4])
 def test_a_groups_onload_is_told_apart_from_what_is_around_it(emulated: EmulatedDevice, further: int) -> None:
     memory = torch.ones(1 << 16, dtype=torch.uint8)
+    before = emulated.memory().allocated_bytes
     chain = grouphooks.Chain(EMULATED, [memory, *(memory[at : at + 64] for at in range(further))])
     given = torch.ones(64, device=DEVICE)
     bare = chain.fastest(given)
@@ -119,6 +120,9 @@ def test_a_groups_onload_is_told_apart_from_what_is_around_it(emulated: Emulated
     assert grouped.around > bare.around
     assert all(len(list(block.parameters())) == 1 + further for block in chain.blocks)
     assert all(parameter.device.type == "cpu" for parameter in chain.parameters())  # all of it is back
+    del given
+    chain.close()
+    assert emulated.memory().allocated_bytes == before
 
 
 def test_it_is_tracekits_own_work(calibrated: Recorded) -> None:

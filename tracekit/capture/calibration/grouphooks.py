@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 from itertools import cycle, islice, pairwise
 from typing import Any
@@ -50,10 +51,17 @@ def group_hook_samples(device: DeviceChoice) -> Iterator[Sample]:
 
 def _samples(device: DeviceChoice, memory: torch.Tensor) -> Iterator[Sample]:
     weights, given = memory.split(_WEIGHT_BYTES), device_bytes(device, _WEIGHT_BYTES)
-    bare, few, many = (Chain(device, weights[:number]) for number in (_FEW, _FEW, _MANY))
-    for chain in (few, many):
-        chain.group(device, stream=True)
-        chain(given)  # diffusers learns the order of calls
+    with ExitStack() as stack:
+        bare, few, many = (
+            stack.enter_context(closing(Chain(device, weights[:number]))) for number in (_FEW, _FEW, _MANY)
+        )
+        for chain in (few, many):
+            chain.group(device, stream=True)
+            chain(given)  # diffusers learns the order of calls
+        yield from _rounds(bare, few, many, given)
+
+
+def _rounds(bare: Chain, few: Chain, many: Chain, given: torch.Tensor) -> Iterator[Sample]:
     budget, cores = Budget(_SECONDS), Cores()
     for _ in range(REPEATS):
         cores.move()
@@ -91,6 +99,11 @@ class Chain(nn.Module):
         for brings, brought in pairwise(self._each) if stream else zip(self._each, self._each, strict=True):
             group = _group_of(brought)
             group.onload_ = partial(brings.set_aside, group.onload_)
+
+    def close(self) -> None:
+        """Give the device's memory back."""
+        for block in self._each:
+            block.forget()
 
     def fastest(self, given: torch.Tensor) -> Piece:
         """A module's call and the code behind it at their fastest, an onload in it set aside.

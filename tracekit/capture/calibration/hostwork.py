@@ -132,11 +132,11 @@ class _Work:
         return found
 
     def close(self) -> None:
-        """Give the device's memory back: a module with a hook holds itself, and what it calls."""
+        """Give the device's memory back."""
         self._codes.clear()
         for chain in self._chains.values():
             for module in chain:
-                module.code = _nothing
+                module.forget()
 
     def _module(self, code: Code, hooks: _Hooks) -> Small:
         from accelerate.hooks import AlignDevicesHook, add_hook_to_module
@@ -166,6 +166,3 @@ class _Brought(dict[str, torch.Tensor]):
     def __getitem__(self, name: str) -> torch.Tensor:
         self._module.set_aside(lambda: self._bring(name))
         return super().__getitem__(name)
-
-
-def _nothing() -> None: ...

@@ -65,6 +65,10 @@ class Small(nn.Module):
         self.hooks_ns += time.thread_time_ns() - begin - (self.aside_ns - aside_ns)
         return result
 
+    def forget(self) -> None:
+        """Let go of the device memory that its code holds: a module with a hook holds itself, and so its code."""
+        self.code = _nothing
+
     def set_aside(self, call: Code) -> None:
         """Do what a hook does, which is not to count as its work."""
         begin = time.thread_time_ns()
@@ -98,6 +102,9 @@ def codes(device: DeviceChoice) -> list[Code]:
         return (turned * x.roll(3, -1).flip(-1)).sum(0)
 
     return [projected, normalised, attending, rotated]
+
+
+def _nothing() -> None: ...
 
 
 def piece(module: Small, following: Small, given: torch.Tensor) -> Piece:
