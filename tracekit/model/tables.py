@@ -108,6 +108,8 @@ class Measure(StrEnum):
     CODE_BETWEEN_AMONG_HOOKS = "code between among hooks"
     OWN_CODE_ALONE = "own code alone"  # at its fastest, without hooks
     CODE_BETWEEN_ALONE = "code between alone"
+    OWN_CODE_IDLE_HOOKS = "own code among idle hooks"  # at its fastest, where the weights stay
+    CODE_BETWEEN_IDLE_HOOKS = "code between idle hooks"
     IDLE_HOOK = "idle hook"  # what the hook of a module whose weights stay adds to its call
     GROUP_ONLOAD = "group onload"  # diffusers' onload of a group of one weight, which issues the copy, CPU time
     GROUP_WEIGHT = "group weight"  # what each further weight adds to it

@@ -43,11 +43,12 @@ CODE = [
     *samples(Measure.CODE_BETWEEN_AMONG_HOOKS, 0, 30),
     *samples(Measure.CODE_BETWEEN_ALONE, 0, 15),
 ]
+IDLE = [*samples(Measure.OWN_CODE_IDLE_HOOKS, 0, 20), *samples(Measure.CODE_BETWEEN_IDLE_HOOKS, 0, 18)]
 
 
 def test_a_factor_is_read_between_sizes_and_stays_beyond_them() -> None:
     of = slowdown(STAGED)
-    assert usual(of, [0]) == usual(of, [FEW]) == UNCHANGED
+    assert usual(of, [1]) == usual(of, [FEW]) == UNCHANGED
     slower = usual(of, [10 * MB])
     assert [each[1] for each in slower] == pytest.approx([1.75, 2.5, 2.0])
     assert [each[1] for each in usual(of, [1 << 40])] == pytest.approx([2, 3, 2.5])
@@ -105,10 +106,21 @@ def test_code_without_hooks_is_faster_whatever_was_copied_for_the_module_before(
     assert slower.apart[1] == pytest.approx((0.5 + 2.5 + 0.5) / 3)
 
 
+def test_where_hooks_find_the_weights_in_place_code_is_as_slow_as_among_such_hooks() -> None:
+    of = slowdown(STAGED, CODE, IDLE)
+    slower = usual(of, [0, 16 * MB, 0, None])
+    assert slower.hooks[1] == 2  # of those that bring something: what an idle one takes is calibrated by itself
+    assert slower.own[1] == pytest.approx((0.5 + 3 + 0.5 + 0.4) / 4)
+    assert slower.apart[1] == pytest.approx((0.6 + 2.5 + 0.6 + 0.5) / 4)
+
+
 def test_a_copy_never_makes_work_faster_nor_does_a_hook() -> None:
     assert usual(slowdown(by_size(Measure.OWN_CODE, few=100, mb1=90)), [MB]) == UNCHANGED
     odd = [*samples(Measure.OWN_CODE_AMONG_HOOKS, 0, 40), *samples(Measure.OWN_CODE_ALONE, 0, 44)]
     assert usual(slowdown(odd), [None]) == UNCHANGED
+    faster = [*samples(Measure.OWN_CODE_IDLE_HOOKS, 0, 10), *samples(Measure.GROUP_OWN_CODE, 0, 10)]
+    for moved in (Moved(0), Moved(MB, How.STREAMED)):
+        assert slowdown(CODE, faster).usual([moved]).own[1] == 0.4
 
 
 @pytest.mark.parametrize("rows", [[], by_size(Measure.OWN_CODE, few=10), CODE[:1], CODE[1:2]])

@@ -102,7 +102,7 @@ class Sequential(Offloader):
         """Its weights that do not stay."""
         streamed = self._streamed.get(fqn)
         if not streamed:
-            return None
+            return Moved(0) if fqn in self._idle else None
         return Moved(sum(weight.size_bytes for weight in streamed), How.WAITED if self._pinned else How.STAGED)
 
     def setup(self) -> None:

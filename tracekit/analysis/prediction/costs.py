@@ -60,7 +60,9 @@ class Evidence:
         with_weights = set(codes_and_texts(timeline.run.parameters["fqn"])[1])
         owners = [fqn for fqn in called if fqn in with_weights]
         in_place = kernels_in_place(timeline)
-        moved = [copies.moved.get(fqn, Moved(0)) if hooks.tensors.get(fqn) else None for fqn in owners]
+        # Accelerate's offload has a hook at each of them, tracekit a span only where it brings something.
+        hookless = Moved(0) if timeline.run.manifest.offload.mode in ("sequential", "partial") else None
+        moved = [copies.moved.get(fqn, Moved(0)) if hooks.tensors.get(fqn) else hookless for fqn in owners]
         slowdown = Slowdown(timeline.run.calibration)
         return cls(copies, hooks, rows, bands, work_band, slowdown, moved, owners, grouped, in_place)
 
@@ -93,7 +95,7 @@ class Costs:
         moved = [moves(fqn) for fqn in self._owners]
         if not self._slowdown.knows_copies and _stages(moved) != _stages(self._moved):
             self.notes.add("what staging does to the host's work was not calibrated: it is taken to do nothing")
-        if not self._slowdown.knows_hooks and moved.count(None) != self._moved.count(None):
+        if not self._slowdown.knows_hooks and _brings(moved) != _brings(self._moved):
             self.notes.add("what hooks do to the code around them was not calibrated: it is taken to be nothing")
         both = zip(self._slowdown.usual(moved), self._own_factors, strict=True)
         return HostScales(*(scale(to, of, self._level) for to, of in both))
@@ -277,6 +279,10 @@ def _rows_of(copies: CopyEvidence, pinned: bool, measure: Measure) -> list[Ceili
 
 def _stages(moved: Sequence[Moved | None]) -> bool:
     return any(each.size_bytes and each.how is How.STAGED for each in moved if each is not None)
+
+
+def _brings(moved: Sequence[Moved | None]) -> list[bool]:
+    return [each is not None and each.size_bytes > 0 for each in moved]
 
 
 def _factor(band: Band, level: Level) -> float:

@@ -58,7 +58,7 @@ class Offloader:
         return False
 
     def moves(self, fqn: str) -> Moved | None:  # noqa: ARG002
-        """What is copied to the device at this module in a warm step; None where no hook moves its weights."""
+        """What is copied to the device at this module in a warm step; None where the module has no hook."""
         return None
 
     @cached_property

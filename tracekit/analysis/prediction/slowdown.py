@@ -38,7 +38,7 @@ class How(Enum):
 
 
 class Moved(NamedTuple):
-    """Bytes copied to the device for a module in a warm step."""
+    """Bytes copied to the device for a module in a warm step; 0 where its hook finds its weights there."""
 
     size_bytes: float
     how: How = How.STAGED
@@ -79,11 +79,12 @@ class Slowdown:
             how: HostWork(*(_Curve(samples, *pair) for pair in zip(measures, _STAGED, strict=True)))
             for how, measures in ((How.STAGED, _STAGED), (How.WAITED, _WAITED))
         }
-        among, alone, group = (
+        among, alone, idle, group = (
             [samples.get((measure, 0)) for measure in measures]
             for measures in (
                 (Measure.OWN_CODE_AMONG_HOOKS, Measure.CODE_BETWEEN_AMONG_HOOKS),
                 (Measure.OWN_CODE_ALONE, Measure.CODE_BETWEEN_ALONE),
+                (Measure.OWN_CODE_IDLE_HOOKS, Measure.CODE_BETWEEN_IDLE_HOOKS),
                 (Measure.GROUP_OWN_CODE, Measure.GROUP_CODE_BETWEEN),
             )
         )
@@ -91,24 +92,28 @@ class Slowdown:
         # No hook makes code faster.
         bare = [_each(min, _ratios(*pair), _SAME) for pair in zip(alone, among, strict=True)]
         self._alone = Slower(_SAME, *bare)
-        grouped = [_ratios(*pair) for pair in zip(group, among, strict=True)]
-        self._streamed = Slower(_SAME, *(_each(max, *pair) for pair in zip(grouped, bare, strict=True)))
+        self._idle, self._streamed = (
+            Slower(_SAME, *(_each(max, _ratios(*pair), least) for *pair, least in zip(code, among, bare, strict=True)))
+            for code in (idle, group)
+        )
 
     def usual(self, moved: Sequence[Moved | None]) -> Slower:
-        """Of modules that have weights, in the order of their calls; None where no hook moves weights of the module.
+        """The mean over modules that have weights; None where a module has no hook.
 
-        The mean over them. What a copy does is over when the next module is called: its hook's own copy, however small,
-        or the code between them finds the caches as usual (reports/host-work-cpu.md).
+        What a copy does is over when the next module is called: its hook's own copy, however small, or the code between
+        them finds the caches as usual (reports/host-work-cpu.md).
         """
         if not moved:
             return UNCHANGED
         factors = [self._of(each) for each in moved]
-        hooks = [of.hooks for each, of in zip(moved, factors, strict=True) if each is not None]
+        hooks = [of.hooks for each, of in zip(moved, factors, strict=True) if each is not None and each.size_bytes]
         return Slower(_mean(hooks), _mean([of.own for of in factors]), _mean([of.apart for of in factors]))
 
     def _of(self, moved: Moved | None) -> Slower:
         if moved is None:
             return self._alone
+        if not moved.size_bytes:
+            return self._idle
         if moved.how is How.STREAMED:
             return self._streamed
         hooks, own, apart = (curve.factors(moved.size_bytes) for curve in self._curves[moved.how])

@@ -88,6 +88,8 @@ def _samples(work: _Work, sizes: Sequence[int], kinds: Mapping[_Measures, torch.
         yield Sample(Measure.CODE_BETWEEN_AMONG_HOOKS, 0, among.between)
         yield Sample(Measure.OWN_CODE_ALONE, 0, alone.own)
         yield Sample(Measure.CODE_BETWEEN_ALONE, 0, alone.between)
+        yield Sample(Measure.OWN_CODE_IDLE_HOOKS, 0, idle.own)
+        yield Sample(Measure.CODE_BETWEEN_IDLE_HOOKS, 0, idle.after + alone.around)
         yield Sample(Measure.IDLE_HOOK, 0, max(idle.around - alone.around, 1))
         for measures, memory in kinds.items():
             work.bringing(repeat(memory[:FEW]))  # until what larger copies left behind is gone
