@@ -79,26 +79,33 @@ class Small(nn.Module):
 def codes(device: DeviceChoice) -> list[Code]:
     """Pieces of host code that share little of torch's, each as long as a module's: some tens of us.
 
-    One of them launches a copy within the device: no kernel is loaded that a run would be the first to load.
+    As a module's forward does, each launches something: a copy within the device, since no kernel is to be loaded that
+    a run would be the first to load.
     """
     on_device = device_bytes(device, _LAUNCH_BYTES)
     x, matrix, scale = torch.ones(1, 64), torch.ones(64, 64), torch.ones(16)
 
-    def projected() -> torch.Tensor:
+    def launch() -> None:
         torch.empty_like(on_device).copy_(on_device)
+
+    def projected() -> torch.Tensor:
+        launch()
         return functional.gelu(functional.linear(x, matrix)) + x
 
     def normalised() -> torch.Tensor:
         y = functional.layer_norm(x.view(4, 16), (16,)) * (1 + scale) + scale
+        launch()
         return y.transpose(0, 1).contiguous().view(1, 64)
 
     def attending() -> torch.Tensor:
         query, key = x.chunk(2, dim=-1)
         weights = functional.softmax(query.view(4, 8) @ key.view(8, 4), dim=-1)
+        launch()
         return torch.cat([weights.flatten(), weights.max(dim=-1).values])
 
     def rotated() -> torch.Tensor:
-        turned = torch.stack([x.cos(), x.sin()]).cumsum(-1)
+        turned = torch.stack([x.cos(), x.sin()])
+        launch()
         return (turned * x.roll(3, -1).flip(-1)).sum(0)
 
     return [projected, normalised, attending, rotated]
