@@ -21,7 +21,7 @@ from tracekit.analysis.prediction.rates import UnknownCost
 from tracekit.analysis.prediction.residents import choose_residents
 from tracekit.analysis.prediction.tape import Op, middle_third
 from tracekit.errors import UsageError
-from tracekit.model import CALIBRATION, SPANS, TABLES, MachineInfo, Measure, RunData, SpanKind, Timeline
+from tracekit.model import CALIBRATION, SPANS, TABLES, MachineInfo, Measure, OffloadInfo, RunData, SpanKind, Timeline
 from tracekit.model.plan import Configuration, Estimate
 from tracekit.model.text import concat_rows
 
@@ -558,3 +558,24 @@ def test_break_even_is_where_the_totals_cross(timeline: Timeline) -> None:
 def test_host_memory_of_the_machine_is_the_default_limit(timeline: Timeline) -> None:
     manifest = timeline.run.manifest
     assert make_plan(timeline).ram_bytes == manifest.machine.ram_bytes == MachineInfo(ram_bytes=128 * 2**30).ram_bytes
+
+
+def test_from_a_run_that_kept_weights_its_own_mode_is_as_fast_as_it_was() -> None:
+    """Its hooks found what it kept in place: that is not as fast as without hooks."""
+    run = calibrated(build_run(steps=4, offload=OffloadInfo(mode="partial")), slower=2, alone=0.4)
+    weights = Predictor(build_timeline(run)).weights
+    kept = sorted({each.fqn for each in weights.all if each.fqn.startswith("transformer.") and not each.is_buffer})[::2]
+    names = tuple(sorted(f"{weight.fqn}.{weight.name}" for fqn in kept for weight in weights.owned(fqn)))
+    copies, spans = run.copies, run.spans
+    hooks = spans["kind"].isin([SpanKind.ONLOAD, SpanKind.OFFLOAD]) & spans["fqn"].isin(kept)
+    run = replace(run, copies=copies[~copies["fqn"].isin(kept)], spans=spans[~hooks])
+    idle = [
+        {"measure": str(measure), "size_bytes": 0, "duration_ns": 30 * US}
+        for measure in (Measure.OWN_CODE_IDLE_HOOKS, Measure.CODE_BETWEEN_IDLE_HOOKS)
+    ]
+    predictor = Predictor(build_timeline(with_samples(run, idle)))
+    mode = predictor.offloader(Configuration(mode="partial", resident=names), predictor.weights, predictor.costs())
+    assert mode.scales == pytest.approx([1, 1, 1])
+    resident = predictor.offloader(Configuration(mode="resident"), predictor.weights, predictor.costs())
+    share = len(kept) / len(predictor.evidence.owners)
+    assert resident.scales.own == pytest.approx(0.4 / (0.6 * share + 2 * (1 - share)))
