@@ -17,7 +17,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
-from statistics import fmean
 
 import torch
 from accelerate import cpu_offload
@@ -30,33 +29,18 @@ import tracekit
 from tracekit.analysis.prediction.predictor import Predictor
 from tracekit.analysis.prediction.slowdown import HostWork, Slower
 from tracekit.analysis.prediction.tape import Op
+from tracekit.capture.calibration.hostwork import FEW
 from tracekit.device.choice import DeviceChoice, prepare_device, resolve_device
 from tracekit.device.describe import describe_device
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
 MIB = 1 << 20
-FEW = 4096
-"""Bytes of weights that are hardly any."""
 SIZES = (1 * MIB, 4 * MIB, 16 * MIB, 64 * MIB)
-MIXED = (0, 3, 7)
+MIXED = (3, 7)
 """Modules with few bytes behind each that has 16 MiB."""
 CHAIN_BYTES, CHAIN = 1024 * MIB, 24
 """A chain has so many modules, fewer where their weights together would be more."""
 STEPS = 10
-
-
-class Block(nn.Module):
-    """A module whose forward does not look at its weights: only their copy differs between sizes."""
-
-    def __init__(self, size_bytes: int, pinned: bool, forward: Forward) -> None:
-        super().__init__()
-        weight = torch.ones(size_bytes // 4)
-        self.weight = nn.Parameter(weight.pin_memory() if pinned else weight, requires_grad=False)
-        self._forward = forward
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """A few small operations."""
-        return self._forward(x)
 
 
 class Glue(nn.Module):
@@ -69,6 +53,15 @@ class Glue(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """A few small operations."""
         return self._forward(x)
+
+
+class Block(Glue):
+    """A module with a weight at which its forward does not look: only its copy differs between sizes."""
+
+    def __init__(self, size_bytes: int, pinned: bool, forward: Forward) -> None:
+        super().__init__(forward)
+        weight = torch.ones(size_bytes // 4)
+        self.weight = nn.Parameter(weight.pin_memory() if pinned else weight, requires_grad=False)
 
 
 def usual(x: torch.Tensor) -> torch.Tensor:
@@ -130,7 +123,7 @@ class Chains:
 def host_work(predictor: Predictor, modules: int) -> HostWork[float]:
     """What hooks, own forwards and the code between take a module in a warm step, us."""
     own, apart = (
-        fmean(
+        statistics.fmean(
             sum(event.host_ns for event in tape.events if event.op is Op.WORK and event.in_owner is in_owner)
             for tape in predictor.warm
         )
@@ -195,7 +188,7 @@ def chains_of(way: Way) -> list[tuple[str, list[int]]]:
         return [("16 MiB each", alike(SIZES[2]))]
     return [
         *((f"{size // MIB} MiB each", alike(size)) for size in SIZES),
-        *((f"16 MiB, then {followers} of few bytes", mixed(followers)) for followers in MIXED if followers),
+        *((f"16 MiB, then {followers} of few bytes", mixed(followers)) for followers in MIXED),
     ]
 
 

@@ -11,6 +11,7 @@ SCHEMA_VERSION = 3
 
 1: the first.
 2: table calibration; the manifest has conditions.
+3: the calibration's host work is told apart by hooks, modules' own code and the code between them.
 """
 
 

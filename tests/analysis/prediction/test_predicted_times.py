@@ -19,6 +19,7 @@ from tracekit.analysis.prediction.planner import make_plan
 from tracekit.analysis.prediction.predictor import Predictor
 from tracekit.analysis.prediction.rates import UnknownCost
 from tracekit.analysis.prediction.residents import choose_residents
+from tracekit.analysis.prediction.slowdown import How
 from tracekit.analysis.prediction.tape import Op, middle_third
 from tracekit.errors import UsageError
 from tracekit.model import CALIBRATION, SPANS, TABLES, MachineInfo, Measure, OffloadInfo, RunData, SpanKind, Timeline
@@ -579,3 +580,19 @@ def test_from_a_run_that_kept_weights_its_own_mode_is_as_fast_as_it_was() -> Non
     resident = predictor.offloader(Configuration(mode="resident"), predictor.weights, predictor.costs())
     share = len(kept) / len(predictor.evidence.owners)
     assert resident.scales.own == pytest.approx(0.4 / (0.6 * share + 2 * (1 - share)))
+
+
+@pytest.mark.parametrize(
+    ("memory", "non_blocking", "low_cpu_mem", "how"),
+    [
+        ("mmap", False, False, How.STAGED),
+        ("pinned", False, False, How.WAITED),
+        ("pinned", True, False, How.STREAMED),
+        ("pinned", True, True, How.STAGED),  # the host copies each weight into that memory first
+    ],
+)
+def test_what_a_runs_copies_were_to_its_host(memory: str, non_blocking: bool, low_cpu_mem: bool, how: How) -> None:
+    run = build_run(steps=4, offload=OffloadInfo(mode="group", options={"low_cpu_mem": low_cpu_mem}))
+    copies = run.copies.assign(host_memory=memory, non_blocking=non_blocking)
+    moved = Predictor(build_timeline(replace(run, copies=copies))).evidence.moved
+    assert {each.how for each in moved if each is not None} == {how}

@@ -61,8 +61,8 @@ class Evidence:
         owners = [fqn for fqn in called if fqn in with_weights]
         in_place = kernels_in_place(timeline)
         # Accelerate's offload has a hook at each of them, tracekit a span only where it brings something.
-        hookless = Moved(0) if timeline.run.manifest.offload.mode in ("sequential", "partial") else None
-        moved = [copies.moved.get(fqn, Moved(0)) if hooks.tensors.get(fqn) else hookless for fqn in owners]
+        spanless = Moved(0) if timeline.run.manifest.offload.mode in ("sequential", "partial") else None
+        moved = [copies.moved.get(fqn, Moved(0)) if hooks.tensors.get(fqn) else spanless for fqn in owners]
         slowdown = Slowdown(timeline.run.calibration)
         return cls(copies, hooks, rows, bands, work_band, slowdown, moved, owners, grouped, in_place)
 

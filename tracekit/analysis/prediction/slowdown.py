@@ -66,7 +66,21 @@ UNCHANGED = Slower(_SAME, _SAME, _SAME)
 _QUARTILES = (25, 50, 75)
 _STAGED = HostWork(Measure.HOOK_WORK, Measure.OWN_CODE, Measure.CODE_BETWEEN)
 _WAITED = HostWork(Measure.WAITED_HOOK_WORK, Measure.WAITED_OWN_CODE, Measure.WAITED_CODE_BETWEEN)
-_Samples = dict[tuple[Measure, int], npt.NDArray[np.float64]]
+
+
+class _Code(NamedTuple):
+    """What is measured of code in one surrounding, at its fastest."""
+
+    own: Measure
+    apart: Measure
+
+
+_AMONG = _Code(Measure.OWN_CODE_AMONG_HOOKS, Measure.CODE_BETWEEN_AMONG_HOOKS)
+_ALONE = _Code(Measure.OWN_CODE_ALONE, Measure.CODE_BETWEEN_ALONE)
+_IDLE = _Code(Measure.OWN_CODE_IDLE_HOOKS, Measure.CODE_BETWEEN_IDLE_HOOKS)
+_GROUP = _Code(Measure.GROUP_OWN_CODE, Measure.GROUP_CODE_BETWEEN)
+_Key = tuple[Measure, int]
+_Samples = dict[_Key, npt.NDArray[np.float64]]
 
 
 class Slowdown:
@@ -79,23 +93,10 @@ class Slowdown:
             how: HostWork(*(_Curve(samples, *pair) for pair in zip(measures, _STAGED, strict=True)))
             for how, measures in ((How.STAGED, _STAGED), (How.WAITED, _WAITED))
         }
-        among, alone, idle, group = (
-            [samples.get((measure, 0)) for measure in measures]
-            for measures in (
-                (Measure.OWN_CODE_AMONG_HOOKS, Measure.CODE_BETWEEN_AMONG_HOOKS),
-                (Measure.OWN_CODE_ALONE, Measure.CODE_BETWEEN_ALONE),
-                (Measure.OWN_CODE_IDLE_HOOKS, Measure.CODE_BETWEEN_IDLE_HOOKS),
-                (Measure.GROUP_OWN_CODE, Measure.GROUP_CODE_BETWEEN),
-            )
-        )
-        self.knows_hooks = among[0] is not None and alone[0] is not None
+        self.knows_hooks = all((code.own, 0) in samples for code in (_AMONG, _ALONE))
+        self._alone = _against(samples, _ALONE, min, UNCHANGED)
         # No hook makes code faster.
-        bare = [_each(min, _ratios(*pair), _SAME) for pair in zip(alone, among, strict=True)]
-        self._alone = Slower(_SAME, *bare)
-        self._idle, self._streamed = (
-            Slower(_SAME, *(_each(max, _ratios(*pair), least) for *pair, least in zip(code, among, bare, strict=True)))
-            for code in (idle, group)
-        )
+        self._idle, self._streamed = (_against(samples, code, max, self._alone) for code in (_IDLE, _GROUP))
 
     def usual(self, moved: Sequence[Moved | None]) -> Slower:
         """The mean over modules that have weights; None where a module has no hook.
@@ -122,11 +123,17 @@ class Slowdown:
 
 def _samples(calibration: pd.DataFrame) -> _Samples:
     """The samples in the order of the rounds."""
-    found: dict[tuple[Measure, int], list[int]] = {}
+    found: dict[_Key, list[int]] = {}
     columns = (calibration[name].tolist() for name in ("measure", "size_bytes", "duration_ns"))
     for measure, size_bytes, duration_ns in zip(*columns, strict=True):
         found.setdefault((Measure(measure), size_bytes), []).append(duration_ns)
     return {key: np.array(durations, np.float64) for key, durations in found.items()}
+
+
+def _against(samples: _Samples, code: _Code, choose: Callable[[float, float], float], bound: Slower) -> Slower:
+    """Code in one surrounding against that among hooks that copy a few bytes, bounded."""
+    own, apart = (_ratios(samples, (measure, 0), (base, 0)) for measure, base in zip(code, _AMONG, strict=True))
+    return Slower(_SAME, _each(choose, own, bound.own), _each(choose, apart, bound.apart))
 
 
 class _Curve:
@@ -135,7 +142,7 @@ class _Curve:
     def __init__(self, samples: _Samples, measure: Measure, base: Measure) -> None:
         few = min((size for kind, size in samples if kind is base), default=0)
         self._sizes = sorted(size for kind, size in samples if kind is measure)
-        factors = [_each(max, _ratios(samples[measure, size], samples.get((base, few))), _SAME) for size in self._sizes]
+        factors = [_each(max, _ratios(samples, (measure, size), (base, few)), _SAME) for size in self._sizes]
         self._levels = list(zip(*factors, strict=True))
         self.factors = cache(self._factors)
 
@@ -147,10 +154,11 @@ class _Curve:
         return low, middle, high
 
 
-def _ratios(these: npt.NDArray[np.float64] | None, those: npt.NDArray[np.float64] | None) -> Factors:
+def _ratios(samples: _Samples, one: _Key, other: _Key) -> Factors:
     """Quartiles of the ratios of what was measured in the same rounds; 1 where one of both was not."""
-    if these is None or those is None:
+    if not {one, other} <= samples.keys():
         return _SAME
+    these, those = samples[one], samples[other]
     rounds = min(len(these), len(those))
     low, middle, high = np.percentile(these[:rounds] / np.maximum(those[:rounds], 1), _QUARTILES).tolist()
     return low, middle, high

@@ -21,8 +21,8 @@ from tracekit.capture.calibration.cores import Cores
 from tracekit.capture.calibration.devicememory import device_bytes, given_back
 from tracekit.capture.calibration.hostwork import REPEATS
 from tracekit.capture.calibration.link import page_locked
-from tracekit.capture.calibration.modules import Piece, Small, codes, piece
-from tracekit.capture.calibration.sample import Budget, Sample, fastest, touched_bytes
+from tracekit.capture.calibration.modules import Piece, Small, codes, fastest_piece, pieces
+from tracekit.capture.calibration.sample import Budget, Sample, touched_bytes
 from tracekit.device.choice import DeviceChoice
 from tracekit.model import Measure
 
@@ -115,11 +115,11 @@ class Chain(nn.Module):
             self(given)
             return self._pieces[:-1]
 
-        return Piece(*fastest(one_pass))
+        return fastest_piece(one_pass)
 
     def forward(self, given: torch.Tensor) -> torch.Tensor:
         """Call them, each with the next one's code behind it."""
-        self._pieces = [piece(*pair, given) for pair in pairwise([*self._each, self._each[0]])]
+        self._pieces = pieces(self._each, given)
         return given
 
 

@@ -119,7 +119,7 @@ class _Work:
     def fastest(self, hooks: _Hooks) -> Piece:
         """A chain's modules at their fastest, with few bytes copied at each."""
         self._first = self._few
-        return fastest_piece(self._chains[hooks], self._given)
+        return fastest_piece(lambda: pieces(self._chains[hooks], self._given))
 
     def bringing(self, memory: Iterator[torch.Tensor]) -> list[Piece]:
         """Modules of each code in turn, for each of which the next memory is copied.
@@ -144,13 +144,15 @@ class _Work:
         from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 
         module = Small([torch.ones(8) for _ in range(_WEIGHTS)], code)
-        if hooks is not _Hooks.NONE:
-            offload = hooks is _Hooks.OFFLOADING
-            weights = _Brought(module, self._bring) if offload else None
-            # "cpu" as text: accelerate takes torch.device("cpu") for a device whose cache is to be cleared.
-            hook = AlignDevicesHook("cpu", offload=offload, weights_map=weights)
-            add_hook_to_module(module, hook)
-            for name in ("pre_forward", "post_forward") if offload else ():
+        if hooks is _Hooks.NONE:
+            return module
+        offload = hooks is _Hooks.OFFLOADING
+        weights = _Brought(module, self._bring) if offload else None
+        # "cpu" as text: accelerate takes torch.device("cpu") for a device whose cache is to be cleared.
+        hook = AlignDevicesHook("cpu", offload=offload, weights_map=weights)
+        add_hook_to_module(module, hook)
+        if offload:  # an idle hook counts together with how it is called
+            for name in ("pre_forward", "post_forward"):
                 setattr(hook, name, partial(module.hooked, getattr(hook, name)))
         return module
 

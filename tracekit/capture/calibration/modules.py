@@ -131,6 +131,6 @@ def pieces(chain: Sequence[Small], given: torch.Tensor) -> list[Piece]:
     return [piece(*pair, given) for pair in pairwise([*chain, chain[0]])]
 
 
-def fastest_piece(chain: Sequence[Small], given: torch.Tensor) -> Piece:
-    """What is usual for a chain's modules, each part of each piece at its fastest."""
-    return Piece(*fastest(lambda: pieces(chain, given)))
+def fastest_piece(one_pass: Callable[[], Sequence[Piece]]) -> Piece:
+    """The mean of a pass's pieces, each part of each at its fastest."""
+    return Piece(*fastest(one_pass))
