@@ -20,12 +20,14 @@ import pytest
 from disks import on_disk
 
 from tracekit.api import load
+from tracekit.api.plan import plan as plan_of
 from tracekit.capture.residency import Residency
 from tracekit.cli.main import main
 from tracekit.errors import ExitCode
 from tracekit.experiment import process, verification
 from tracekit.experiment.verification import compare
-from tracekit.model.plan import Configuration, Estimate, OffloadPlan, PlanRow, Prediction
+from tracekit.model.experiment import ArmRun, Outcome
+from tracekit.model.plan import Configuration, Drift, Estimate, OffloadPlan, PlanRow, Prediction, VerifiedRow
 from tracekit.runfolder.plans import read_plan
 from tracekit.workload.pipeline import find_folder
 
@@ -111,9 +113,57 @@ def test_a_verified_plan_has_measured_beside_predicted(
     assert {"host code", "pageable copies", "cloning"} <= drift.slower.keys()
     memory = quantities["device memory"]
     assert memory.predicted.high >= memory.measured
+    # Another plan of the run keeps what was verified where it predicts the same, and shows it.
+    assert main(["plan", str(run), "--vram", "64MiB", "--steps", "7"]) == ExitCode.OK
+    assert "predicted against measured" in capsys.readouterr().out
+    again = read_plan(run)
+    assert again is not None
+    assert again.steps == [7]
+    assert (again.verified, again.drifts) == (plan.verified, plan.drifts)
     # A folder with a plan in it is still a run folder, which --force replaces.
     assert main([*PROFILE, "--no-trace", "--force", "--output", str(run)]) == ExitCode.OK
     assert read_plan(run) is None
+
+
+def test_what_was_verified_is_kept_where_the_next_configuration_fails(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = []
+
+    def run_arm(turn: ArmRun, *arguments: Any, **options: Any) -> ArmRun:
+        ran.append(turn.arm)
+        if len(ran) > 1:
+            return ArmRun(block=0, arm=turn.arm, outcome=Outcome.FAILED, reason="out of memory")
+        return process.run_arm(turn, *arguments, **options)
+
+    monkeypatch.setattr(verification, "run_arm", run_arm)
+    assert main(["plan", str(run), "--vram", "64MiB", "--verify", "2"]) == ExitCode.USAGE
+    assert "out of memory" in capsys.readouterr().err
+    plan = read_plan(run)
+    assert plan is not None
+    assert len(ran) == 2
+    (drift,) = plan.drifts
+    assert {row.configuration for row in plan.verified} == {drift.configuration} == {plan.best[50]}
+
+
+def test_nothing_verified_is_kept_that_is_predicted_otherwise_now(run: Path) -> None:
+    def verified(took_ns: int) -> tuple[list[VerifiedRow], Drift]:
+        predicted = Estimate(value=10, low=9, high=11)
+        row = VerifiedRow(configuration="model", quantity="total", predicted=predicted, measured=took_ns, error=0.0)
+        return [row], Drift(configuration="model", slower={})
+
+    earlier, made = (plan_of(run, vram_bytes=64 << 20) for _ in range(2))
+    earlier.add_verified(*verified(8))
+    earlier.add_verified(*verified(12))
+    made.keep_verified(earlier)
+    assert [row.measured for row in made.verified] == [12]
+    assert made.drifts == earlier.drifts
+    for row in earlier.rows:
+        if row.prediction is not None:
+            row.prediction.setup_ns = row.prediction.setup_ns + Estimate(value=1, low=1, high=1)
+    other = plan_of(run, vram_bytes=64 << 20)
+    other.keep_verified(earlier)
+    assert other.verified == other.drifts == []
 
 
 @pytest.mark.parametrize(("page_cache", "share"), [("evicted", 0), ("cached", 1)])

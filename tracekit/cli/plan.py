@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -40,13 +41,14 @@ def command(
 ) -> None:
     """Predict from RUN, a run folder, what other ways of offloading take; choose one; verify it.
 
-    The plan is kept in the run folder, and reports show it.
+    The plan is kept in the run folder, and reports show it with all that was verified of what it predicts.
     """
     from tracekit import api
     from tracekit.api.plan import plan, save_plan
     from tracekit.experiment.verification import is_verifiable, read_from_disk, verify_plan
     from tracekit.render.json import render_json
     from tracekit.render.plan import render_plan
+    from tracekit.runfolder.plans import read_plan
 
     if any(count < 0 for count in steps):
         raise UsageError("--steps are numbers of steps, such as 4,10,28: none is below zero")
@@ -59,15 +61,19 @@ def command(
             raise UsageError(f"no configuration {code_of!r} in this plan: {names}")
         click.echo(row.code, nl=False)
         return
+    earlier = read_plan(opened.path)
+    if earlier is not None:
+        made.keep_verified(earlier)
+    save_plan(opened, made)
     if verify is not None:
         verify_plan(
             opened.data,
             made,
             verify,
             lambda name, done, of: note(f"Verifying {name} ({done + 1} of {of})"),
+            keep=partial(save_plan, opened),
             from_disk=read_from_disk(opened.summary().paging),
         )
-    save_plan(opened, made)
     if as_json:
         click.echo(render_json(made))
         return

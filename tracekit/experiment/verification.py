@@ -40,11 +40,13 @@ def verify_plan(
     count: int,
     on_configuration: OnConfiguration | None = None,
     *,
+    keep: Callable[[OffloadPlan], object],
     from_disk: bool = False,
 ) -> None:
     """Run the `count` best configurations of a plan, each in a process of its own, and set measured beside predicted.
 
-    The plan's `verified` and `drifts` are what was found.
+    What was found is added to the plan's `verified` and `drifts`, which `keep` keeps after each configuration: a run
+    takes minutes, and the next one may fail or be interrupted.
 
     The processes are forked as an experiment's arms are, so that the libraries are imported once.
     They run the profiled pipeline in the same way, its number of steps included. Their run folders stay in the run's,
@@ -60,17 +62,13 @@ def verify_plan(
     if not rows:
         raise UsageError("nothing in this plan fits, so that there is nothing to verify")
     files = sorted(find_folder(profiled.manifest.workload).rglob("*.safetensors"))  # what diffusers maps
-    verified: list[VerifiedRow] = []
-    drifts: list[Drift] = []
     with Template() as template:
         for place, row in enumerate(rows):
             if on_configuration is not None:
                 on_configuration(row.configuration.name, place, len(rows))
             (evict_files if from_disk else cache_files)(files)
-            found, drift = _run_configuration(row, words, profiled, made.vram_bytes, template)
-            verified += found
-            drifts.append(drift)
-    made.verified, made.drifts = verified, drifts
+            made.add_verified(*_run_configuration(row, words, profiled, made.vram_bytes, template))
+            keep(made)
 
 
 def read_from_disk(paging: PagingEvidence | None) -> bool:

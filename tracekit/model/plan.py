@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from tracekit.model.finding import Finding
@@ -238,3 +240,20 @@ class OffloadPlan(msgspec.Struct, kw_only=True):
     verified: list[VerifiedRow] = []
     drifts: list[Drift] = []
     findings: list[Finding] = []
+
+    def add_verified(self, rows: Sequence[VerifiedRow], drift: Drift) -> None:
+        """Take what a configuration took when it was run, in place of what an earlier run of it took."""
+        name = drift.configuration
+        self.verified = [*(row for row in self.verified if row.configuration != name), *rows]
+        self.drifts = [*(other for other in self.drifts if other.configuration != name), drift]
+
+    def keep_verified(self, earlier: OffloadPlan) -> None:
+        """Take over what an earlier plan of the same run verified, of each configuration that both predict alike.
+
+        Under another cap one of the same name may keep other modules on the device.
+        """
+        before, now = ({row.configuration.name: row.prediction for row in plan.rows} for plan in (earlier, self))
+        for drift in earlier.drifts:
+            if before.get(drift.configuration) == now.get(drift.configuration):
+                rows = [row for row in earlier.verified if row.configuration == drift.configuration]
+                self.add_verified(rows, drift)
