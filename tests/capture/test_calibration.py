@@ -30,7 +30,7 @@ from .mapped_files import Weights
 
 Recording = Callable[..., AbstractContextManager[Recorded]]
 EMULATED = DeviceChoice("emulated", DEVICE)
-GROUP_HOOKS = {measure for measure in Measure if measure.startswith("group ")}
+GROUP_HOOKS = {measure for measure in Measure if measure.startswith(("group ", "ungrouped "))}
 STAGED = {Measure.HOOK_WORK, Measure.OWN_CODE, Measure.CODE_BETWEEN}
 WAITED = {Measure.WAITED_HOOK_WORK, Measure.WAITED_OWN_CODE, Measure.WAITED_CODE_BETWEEN}
 PAGE_LOCKED = {Measure.PINNED_H2D, Measure.PINNED_D2H, Measure.PIN} | GROUP_HOOKS | WAITED

@@ -116,6 +116,8 @@ class Measure(StrEnum):
     GROUP_CALL = "group call"  # what diffusers' group hooks add to a module's call beside the onload, CPU time
     GROUP_OWN_CODE = "group own code"  # a module's own forward among these hooks, at its fastest
     GROUP_CODE_BETWEEN = "group code between"
+    UNGROUPED_OWN_CODE = "ungrouped own code"  # the same beside it, without hooks
+    UNGROUPED_CODE_BETWEEN = "ungrouped code between"
     DISK_READ = "disk read"  # direct I/O from the weights' own files: fills no cache
     MAP_PAGES = "map pages"  # first touch of pages of a file that are in the page cache
 

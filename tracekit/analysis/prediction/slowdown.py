@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from functools import cache
+from operator import mul
 from statistics import fmean
 from typing import Generic, NamedTuple, TypeVar
 
@@ -79,6 +80,7 @@ _AMONG = _Code(Measure.OWN_CODE_AMONG_HOOKS, Measure.CODE_BETWEEN_AMONG_HOOKS)
 _ALONE = _Code(Measure.OWN_CODE_ALONE, Measure.CODE_BETWEEN_ALONE)
 _IDLE = _Code(Measure.OWN_CODE_IDLE_HOOKS, Measure.CODE_BETWEEN_IDLE_HOOKS)
 _GROUP = _Code(Measure.GROUP_OWN_CODE, Measure.GROUP_CODE_BETWEEN)
+_UNGROUPED = _Code(Measure.UNGROUPED_OWN_CODE, Measure.UNGROUPED_CODE_BETWEEN)
 _Key = tuple[Measure, int]
 _Samples = dict[_Key, npt.NDArray[np.float64]]
 
@@ -94,9 +96,11 @@ class Slowdown:
             for how, measures in ((How.STAGED, _STAGED), (How.WAITED, _WAITED))
         }
         self.knows_hooks = all((code.own, 0) in samples for code in (_AMONG, _ALONE))
-        self._alone = _against(samples, _ALONE, min, UNCHANGED)
+        self._alone = _combined(min, _against(samples, _ALONE, _AMONG), UNCHANGED)
         # No hook makes code faster.
-        self._idle, self._streamed = (_against(samples, code, max, self._alone) for code in (_IDLE, _GROUP))
+        self._idle = _combined(max, _against(samples, _IDLE, _AMONG), self._alone)
+        grouped = _combined(max, _against(samples, _GROUP, _UNGROUPED), UNCHANGED)
+        self._streamed = _combined(mul, self._alone, grouped) if (_GROUP.own, 0) in samples else UNCHANGED
 
     def usual(self, moved: Sequence[Moved | None]) -> Slower:
         """The mean over modules that have weights; None where a module has no hook.
@@ -130,10 +134,14 @@ def _samples(calibration: pd.DataFrame) -> _Samples:
     return {key: np.array(durations, np.float64) for key, durations in found.items()}
 
 
-def _against(samples: _Samples, code: _Code, choose: Callable[[float, float], float], bound: Slower) -> Slower:
-    """Code in one surrounding against that among hooks that copy a few bytes, bounded."""
-    own, apart = (_ratios(samples, (measure, 0), (base, 0)) for measure, base in zip(code, _AMONG, strict=True))
-    return Slower(_SAME, _each(choose, own, bound.own), _each(choose, apart, bound.apart))
+def _against(samples: _Samples, code: _Code, base: _Code) -> Slower:
+    """Code in one surrounding against that in another."""
+    own, apart = (_ratios(samples, (measure, 0), (of, 0)) for measure, of in zip(code, base, strict=True))
+    return Slower(_SAME, own, apart)
+
+
+def _combined(combine: Callable[[float, float], float], these: Slower, those: Slower) -> Slower:
+    return Slower(*(_each(combine, *pair) for pair in zip(these, those, strict=True)))
 
 
 class _Curve:
@@ -169,8 +177,8 @@ def _mean(factors: Sequence[Factors]) -> Factors:
     return low, middle, high
 
 
-def _each(choose: Callable[[float, float], float], these: Factors, those: Factors) -> Factors:
-    low, middle, high = map(choose, these, those)
+def _each(combine: Callable[[float, float], float], these: Factors, those: Factors) -> Factors:
+    low, middle, high = map(combine, these, those)
     return low, middle, high
 
 

@@ -39,7 +39,7 @@ def group_hook_samples(device: DeviceChoice) -> Iterator[Sample]:
     CPU time. None on the emulated device, which has no streams, nor in a program that did not import diffusers.
 
     Raises:
-        RuntimeError: the device has no memory left, or the driver refuses to lock pages.
+        RuntimeError: the device has no memory left, the driver refuses to lock pages, or diffusers works otherwise.
     """
     if device.kind == "emulated" or "diffusers" not in sys.modules:
         return
@@ -66,11 +66,15 @@ def _rounds(bare: Chain, few: Chain, many: Chain, given: torch.Tensor) -> Iterat
     for _ in range(REPEATS):
         cores.move()
         alone, less, more = (chain.fastest(given) for chain in (bare, few, many))
-        yield Sample(Measure.GROUP_ONLOAD, 0, max(less.aside, 1))
+        if not less.aside:
+            raise RuntimeError("diffusers brought no group's weights ahead of its call")
+        yield Sample(Measure.GROUP_ONLOAD, 0, less.aside)
         yield Sample(Measure.GROUP_WEIGHT, 0, max((more.aside - less.aside) // (_MANY - _FEW), 1))
         yield Sample(Measure.GROUP_CALL, 0, max(less.around - alone.around, 1))
         yield Sample(Measure.GROUP_OWN_CODE, 0, less.own)
         yield Sample(Measure.GROUP_CODE_BETWEEN, 0, less.after + alone.around)
+        yield Sample(Measure.UNGROUPED_OWN_CODE, 0, alone.own)
+        yield Sample(Measure.UNGROUPED_CODE_BETWEEN, 0, alone.between)
         if not budget.left:
             return
 
@@ -82,6 +86,7 @@ class Chain(nn.Module):
         super().__init__()
         self._each = [Small(weights, code) for code in islice(cycle(codes(device)), _MODULES)]
         self.blocks = nn.ModuleList(self._each)  # where diffusers looks for blocks
+        self.beside = nn.Identity()  # in a model of blocks alone it would bring none ahead
         self._pieces: list[Piece] = []
 
     def group(self, device: DeviceChoice, *, stream: bool) -> None:
