@@ -31,8 +31,20 @@ from .mapped_files import Weights
 Recording = Callable[..., AbstractContextManager[Recorded]]
 EMULATED = DeviceChoice("emulated", DEVICE)
 GROUP_HOOKS = {measure for measure in Measure if measure.startswith(("group ", "ungrouped "))}
-STAGED = {Measure.HOOK_WORK, Measure.OWN_CODE, Measure.CODE_BETWEEN}
-WAITED = {Measure.WAITED_HOOK_WORK, Measure.WAITED_OWN_CODE, Measure.WAITED_CODE_BETWEEN}
+STAGED = {
+    Measure.HOOK_WORK,
+    Measure.OWN_CODE,
+    Measure.CODE_BETWEEN,
+    Measure.OWN_CODE_BEHIND,
+    Measure.CODE_BETWEEN_BEHIND,
+}
+WAITED = {
+    Measure.WAITED_HOOK_WORK,
+    Measure.WAITED_OWN_CODE,
+    Measure.WAITED_CODE_BETWEEN,
+    Measure.WAITED_OWN_CODE_BEHIND,
+    Measure.WAITED_CODE_BETWEEN_BEHIND,
+}
 PAGE_LOCKED = {Measure.PINNED_H2D, Measure.PINNED_D2H, Measure.PIN} | GROUP_HOOKS | WAITED
 """What only a device with streams and page-locked memory has."""
 
@@ -85,10 +97,19 @@ def test_a_hook_brings_as_much_as_is_said_and_that_is_set_aside(emulated: Emulat
     few, large = (torch.ones(size, dtype=torch.uint8) for size in (hostwork.FEW, 32 << 20))
     work = hostwork._Work(EMULATED, few)
     torch.get_device_module("emulated").reset_peak_memory_stats()
-    found = work.bringing(iter([large] * 4))
-    assert len(found) == 4
+    found = work.bringing(iter([large] * 8))
+    assert len(found) == 8
     assert all(each.aside > 0 for each in found)
     assert emulated.memory().peak_allocated_bytes >= len(large)
+    work.close()
+
+
+def test_what_is_timed_behind_those_brings_nothing(emulated: EmulatedDevice) -> None:
+    work = hostwork._Work(EMULATED, torch.ones(hostwork.FEW, dtype=torch.uint8))
+    work.bringing(iter([torch.ones(1 << 20, dtype=torch.uint8)] * 8))
+    behind = work.behind()
+    assert behind.aside == behind.hooks == 0
+    assert min(behind.own, behind.between) > 0
     work.close()
 
 

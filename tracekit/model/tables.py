@@ -101,9 +101,13 @@ class Measure(StrEnum):
     HOOK_WORK = "hook work"  # the hook's, from pageable memory, the copy apart
     OWN_CODE = "own code"  # the module's own forward
     CODE_BETWEEN = "code between"  # code behind its call, and how it is called
+    OWN_CODE_BEHIND = "own code behind"  # of a module behind those, whose weights stay: the mean of some
+    CODE_BETWEEN_BEHIND = "code between behind"
     WAITED_HOOK_WORK = "waited hook work"  # the same from page-locked memory, for the copy of which the host waits
     WAITED_OWN_CODE = "waited own code"
     WAITED_CODE_BETWEEN = "waited code between"
+    WAITED_OWN_CODE_BEHIND = "waited own code behind"
+    WAITED_CODE_BETWEEN_BEHIND = "waited code between behind"
     OWN_CODE_AMONG_HOOKS = "own code among hooks"  # at its fastest, a few bytes being copied
     CODE_BETWEEN_AMONG_HOOKS = "code between among hooks"
     OWN_CODE_ALONE = "own code alone"  # at its fastest, without hooks
@@ -121,6 +125,9 @@ class Measure(StrEnum):
     DISK_READ = "disk read"  # direct I/O from the weights' own files: fills no cache
     MAP_PAGES = "map pages"  # first touch of pages of a file that are in the page cache
 
+
+MODULES_BEHIND = 7
+"""So many modules behind one that brought something are timed together."""
 
 SPANS = Table(
     "spans",

@@ -82,6 +82,44 @@ def test_a_mode_is_slowed_down_as_its_modules_are_on_average() -> None:
     assert slower.apart[1] == pytest.approx((1 + 1.5 + 2.5) / 3)
 
 
+BEHIND = [
+    *by_size(Measure.OWN_CODE_BEHIND, few=30, mb4=45, mb16=60),
+    *by_size(Measure.CODE_BETWEEN_BEHIND, few=20, mb4=30, mb16=50),
+]
+
+
+def test_what_a_large_copy_did_to_the_caches_slows_the_next_modules_down() -> None:
+    of = slowdown(STAGED, CODE, IDLE, BEHIND)
+    alone = usual(of, [0] * 9)
+    slower = usual(of, [16 * MB, *[0] * 9])
+    assert slower.hooks[1] == 2
+    assert slower.own[1] == pytest.approx((3 + 7 * 2 * alone.own[1] + 2 * alone.own[1]) / 10)
+    assert slower.apart[1] == pytest.approx((2.5 + 7 * 2.5 * alone.apart[1] + 2 * alone.apart[1]) / 10)
+    # Those before it are as fast as ever.
+    assert usual(of, [*[0] * 9, 16 * MB]).own[1] == pytest.approx((3 + 9 * alone.own[1]) / 10)
+
+
+def test_a_module_is_as_slow_as_its_own_copy_or_the_largest_before_it_makes_it() -> None:
+    of = slowdown(STAGED, CODE, IDLE, BEHIND)
+    own = [usual(of, sizes).own[1] for sizes in ([16 * MB], [16 * MB, FEW], [16 * MB, FEW, 4 * MB], [16 * MB, None])]
+    assert own[1] * 2 - own[0] == pytest.approx(max(1, 2 * 0.5))  # of an idle hook's 0.5 twice as much
+    assert own[2] * 3 - own[1] * 2 == pytest.approx(2)
+    assert own[3] * 2 - own[0] == pytest.approx(2 * 0.4)
+    # A copy on a stream of its own is not the host's.
+    assert usual(of, [16 * MB, 0], How.STREAMED) == usual(slowdown(STAGED, CODE, IDLE), [16 * MB, 0], How.STREAMED)
+
+
+def test_behind_a_wait_it_is_what_was_calibrated_behind_waits() -> None:
+    waited = [
+        *by_size(Measure.WAITED_OWN_CODE_BEHIND, few=30, mb16=36),
+        *by_size(Measure.WAITED_CODE_BETWEEN_BEHIND, few=20, mb16=22),
+    ]
+    of = slowdown(STAGED, CODE, IDLE, BEHIND, waited)
+    slower = usual(of, [16 * MB, 0], How.WAITED)
+    assert slower.own[1] == pytest.approx((1 + 1.2 * 0.5) / 2)
+    assert slower.apart[1] == pytest.approx((1 + 1.1 * 0.6) / 2)
+
+
 def test_after_a_wait_for_page_locked_memory_work_is_slower_by_what_was_calibrated_for_that() -> None:
     waited = [
         *by_size(Measure.WAITED_HOOK_WORK, few=105, mb4=110, mb16=120),
@@ -107,7 +145,7 @@ def test_among_group_hooks_code_is_slower_than_without_any_by_what_was_measured_
     assert usual(slowdown(STAGED, CODE), [16 * MB], How.STREAMED) == UNCHANGED
 
 
-def test_code_without_hooks_is_faster_whatever_was_copied_for_the_module_before() -> None:
+def test_code_without_hooks_is_faster() -> None:
     of = slowdown(STAGED, CODE)
     assert usual(of, [None, None]) == ((1, 1, 1), (0.4, 0.4, 0.4), (0.5, 0.5, 0.5))
     slower = usual(of, [None, 16 * MB, None])

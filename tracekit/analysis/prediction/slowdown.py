@@ -2,9 +2,9 @@
 
 A hook's own code, the driver's and what they touch take the CPU's caches over, so that a model's code among hooks is
 slower than without any; the driver stages a copy from pageable memory with the CPU, whose caches hold nothing of the
-program after it; and while the host waits for a copy of page-locked memory, others use them. The calibration times
-hooks, modules' own forwards and the code behind their calls: among hooks that copy little and much from either memory,
-among diffusers' group hooks, and without hooks.
+program after it; and while the host waits for a copy of page-locked memory, others use them. Then what the next modules
+touch is not in the caches either. The calibration times hooks, modules' own forwards and the code behind their calls:
+among hooks that copy little and much from either memory, behind those, among diffusers' group hooks, and without hooks.
 
 These are the three kinds of host work. Each is taken to slow down by what a mode's modules do to it on average. What is
 measured side by side is compared round by round, since a machine's speed changes between rounds.
@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tracekit.analysis.prediction.rates import Level
-from tracekit.model import Measure
+from tracekit.model import MODULES_BEHIND, Measure
 
 Factors = tuple[float, float, float]
 """A factor by the quartiles of the calibration's rounds: the lower, the median and the upper."""
@@ -70,7 +70,7 @@ _WAITED = HostWork(Measure.WAITED_HOOK_WORK, Measure.WAITED_OWN_CODE, Measure.WA
 
 
 class _Code(NamedTuple):
-    """What is measured of code in one surrounding, at its fastest."""
+    """What is measured of code in one surrounding."""
 
     own: Measure
     apart: Measure
@@ -81,6 +81,8 @@ _ALONE = _Code(Measure.OWN_CODE_ALONE, Measure.CODE_BETWEEN_ALONE)
 _IDLE = _Code(Measure.OWN_CODE_IDLE_HOOKS, Measure.CODE_BETWEEN_IDLE_HOOKS)
 _GROUP = _Code(Measure.GROUP_OWN_CODE, Measure.GROUP_CODE_BETWEEN)
 _UNGROUPED = _Code(Measure.UNGROUPED_OWN_CODE, Measure.UNGROUPED_CODE_BETWEEN)
+_BEHIND_STAGED = _Code(Measure.OWN_CODE_BEHIND, Measure.CODE_BETWEEN_BEHIND)
+_BEHIND_WAITED = _Code(Measure.WAITED_OWN_CODE_BEHIND, Measure.WAITED_CODE_BETWEEN_BEHIND)
 _Key = tuple[Measure, int]
 _Samples = dict[_Key, npt.NDArray[np.float64]]
 
@@ -95,6 +97,10 @@ class Slowdown:
             how: HostWork(*(_Curve(samples, *pair) for pair in zip(measures, _STAGED, strict=True)))
             for how, measures in ((How.STAGED, _STAGED), (How.WAITED, _WAITED))
         }
+        self._behind = {
+            how: [_Curve(samples, measure, of) for measure, of in zip(code, _BEHIND_STAGED, strict=True)]
+            for how, code in ((How.STAGED, _BEHIND_STAGED), (How.WAITED, _BEHIND_WAITED))
+        }
         self.knows_hooks = all((code.own, 0) in samples for code in (_AMONG, _ALONE))
         self._alone = _combined(min, _against(samples, _ALONE, _AMONG), UNCHANGED)
         # No hook makes code faster.
@@ -103,16 +109,26 @@ class Slowdown:
         self._streamed = _combined(mul, self._alone, grouped) if (_GROUP.own, 0) in samples else UNCHANGED
 
     def usual(self, moved: Sequence[Moved | None]) -> Slower:
-        """The mean over modules that have weights; None where a module has no hook.
-
-        What a copy does is over when the next module is called: its hook's own copy, however small, or the code between
-        them finds the caches as usual (reports/host-work-cpu.md).
-        """
+        """The mean over modules that have weights, in the order of their calls; None where a module has no hook."""
         if not moved:
             return UNCHANGED
-        factors = [self._of(each) for each in moved]
+        factors = [
+            self._behind_others(each, moved[max(place - MODULES_BEHIND, 0) : place]) for place, each in enumerate(moved)
+        ]
         hooks = [of.hooks for each, of in zip(moved, factors, strict=True) if each is not None and each.size_bytes]
         return Slower(_mean(hooks), _mean([of.own for of in factors]), _mean([of.apart for of in factors]))
+
+    def _behind_others(self, moved: Moved | None, others: Sequence[Moved | None]) -> Slower:
+        """What slows a module down most: what it brings itself, or what is left of the largest copy before it."""
+        of = self._of(moved)
+        copied = [other for other in others if other is not None and other.how in self._behind]
+        if not copied:
+            return of
+        largest = max(copied, key=lambda other: other.size_bytes)
+        own, apart = (curve.factors(largest.size_bytes) for curve in self._behind[largest.how])
+        in_place = self._alone if moved is None else self._idle
+        left = _combined(mul, in_place, Slower(_SAME, own, apart))
+        return _combined(max, of, left)._replace(hooks=of.hooks)
 
     def _of(self, moved: Moved | None) -> Slower:
         if moved is None:

@@ -26,7 +26,7 @@ from tracekit.capture.calibration.sample import Budget, Sample, touched_bytes
 from tracekit.device.choice import DeviceChoice
 from tracekit.model import Measure
 
-_MODULES = 12
+_MODULES = 16
 _FEW, _MANY = 1, 5
 """Weights of each module in two chains: the difference says what each weight adds."""
 _WEIGHT_BYTES = 64

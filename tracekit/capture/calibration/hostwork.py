@@ -3,7 +3,8 @@
 A hook's own code, the driver's and what they touch take the CPU's caches over, so that a model's code among hooks takes
 up to three times as long as without any, though they copy a few bytes. The driver stages a copy from pageable memory
 with the CPU, and while the host waits for a copy of page-locked memory others use its caches: large copies slow hooks
-and code down further. What a mode with other copies, or without hooks, would take of that time follows from this.
+and code down further, the code of modules behind them, too. What a mode with other copies, or without hooks, would take
+of that time follows from this.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from enum import Enum, auto
 from functools import partial
-from itertools import cycle, pairwise, repeat
+from itertools import cycle, islice
 from typing import NamedTuple
 
 import torch
@@ -20,10 +21,19 @@ import torch
 from tracekit.capture.calibration.cores import SPREAD, Cores
 from tracekit.capture.calibration.devicememory import given_back
 from tracekit.capture.calibration.link import fitting, page_locked
-from tracekit.capture.calibration.modules import Code, Piece, Small, codes, fastest_piece, piece, pieces
+from tracekit.capture.calibration.modules import (
+    Code,
+    Piece,
+    Small,
+    codes,
+    fastest_piece,
+    mean_piece,
+    piece,
+    pieces,
+)
 from tracekit.capture.calibration.sample import MB, Budget, Sample, touched_bytes
 from tracekit.device.choice import DeviceChoice
-from tracekit.model import Measure
+from tracekit.model import MODULES_BEHIND, Measure
 
 FEW = 4096
 SIZES = (FEW, 1 * MB, 4 * MB, 16 * MB, 64 * MB)
@@ -31,8 +41,8 @@ REPEATS = 2 * SPREAD
 """Two rounds on each core."""
 _PLACES = 4
 """What is copied from one place again and again stays in a large cache, and drives nothing else out."""
-_ALIKE = 6
-"""Modules of each code among which it is timed at its fastest: as in a model, each is an object of its own."""
+_ALIKE = 4
+"""Modules of each code: as in a model, each is an object of its own."""
 _WEIGHTS = 2
 """Of each module, as linear layers have them."""
 _FIRST = "weight_0"
@@ -54,10 +64,24 @@ class _Measures(NamedTuple):
     hooks: Measure
     own: Measure
     between: Measure
+    own_behind: Measure
+    between_behind: Measure
 
 
-_PAGEABLE = _Measures(Measure.HOOK_WORK, Measure.OWN_CODE, Measure.CODE_BETWEEN)
-_PAGE_LOCKED = _Measures(Measure.WAITED_HOOK_WORK, Measure.WAITED_OWN_CODE, Measure.WAITED_CODE_BETWEEN)
+_PAGEABLE = _Measures(
+    Measure.HOOK_WORK,
+    Measure.OWN_CODE,
+    Measure.CODE_BETWEEN,
+    Measure.OWN_CODE_BEHIND,
+    Measure.CODE_BETWEEN_BEHIND,
+)
+_PAGE_LOCKED = _Measures(
+    Measure.WAITED_HOOK_WORK,
+    Measure.WAITED_OWN_CODE,
+    Measure.WAITED_CODE_BETWEEN,
+    Measure.WAITED_OWN_CODE_BEHIND,
+    Measure.WAITED_CODE_BETWEEN_BEHIND,
+)
 
 
 def host_work_samples(device: DeviceChoice) -> Iterator[Sample]:
@@ -92,12 +116,15 @@ def _samples(work: _Work, sizes: Sequence[int], kinds: Mapping[_Measures, torch.
         yield Sample(Measure.CODE_BETWEEN_IDLE_HOOKS, 0, idle.after + alone.around)
         yield Sample(Measure.IDLE_HOOK, 0, max(idle.around - alone.around, 1))
         for measures, memory in kinds.items():
-            work.bringing(repeat(memory[:FEW]))  # until what larger copies left behind is gone
+            work.settle()
             for size in sizes:
                 for each in work.bringing(memory[at : at + size] for at in places[measures]):
                     yield Sample(measures.hooks, size, each.hooks)
                     yield Sample(measures.own, size, each.own)
                     yield Sample(measures.between, size, each.between)
+                behind = work.behind()
+                yield Sample(measures.own_behind, size, behind.own)
+                yield Sample(measures.between_behind, size, behind.between)
         if not budget.left:
             return
 
@@ -114,24 +141,47 @@ class _Work:
         self._device, self._few, self._first = device.torch_device, few, few
         self._codes, self._given = codes(device), torch.ones(1, 64)
         self._chains = {hooks: [self._module(code, hooks) for code in self._codes * _ALIKE] for hooks in _Hooks}
-        pieces(self._chains[_Hooks.OFFLOADING], self._given)  # accelerate may import something at its first call
+        self._places = {hooks: cycle(range(len(chain))) for hooks, chain in self._chains.items()}
+        self.settle()  # and accelerate may import something at its first call
 
     def fastest(self, hooks: _Hooks) -> Piece:
         """A chain's modules at their fastest, with few bytes copied at each."""
         self._first = self._few
         return fastest_piece(lambda: pieces(self._chains[hooks], self._given))
 
+    def settle(self) -> None:
+        """Call every module that brings something, with few bytes, until what larger copies left behind is gone."""
+        self._first = self._few
+        pieces(self._chains[_Hooks.OFFLOADING], self._given)
+
     def bringing(self, memory: Iterator[torch.Tensor]) -> list[Piece]:
-        """Modules of each code in turn, for each of which the next memory is copied.
+        """The next module of each code, for each of which the next memory is copied.
 
         Each as long as it took this once. Another guest's turn on a shared core, milliseconds that a virtual machine's
         clocks count as work, makes few of such samples too long, and no median.
         """
         found = []
-        for module, following in pairwise(self._chains[_Hooks.OFFLOADING][: len(self._codes) + 1]):
+        for module, following in self._next(_Hooks.OFFLOADING, len(self._codes), 1):
             self._first = next(memory)
             found.append(piece(module, following, self._given))
         return found
+
+    def behind(self) -> Piece:
+        """The next modules behind these, with idle hooks, on average.
+
+        Behind each runs code that none of its neighbours has: what a module's own takes is not in the caches for it.
+        """
+        pairs = self._next(_Hooks.IDLE, MODULES_BEHIND, len(self._codes) // 2)
+        return mean_piece([piece(*pair, self._given) for pair in pairs])
+
+    def _next(self, hooks: _Hooks, count: int, apart: int) -> Iterator[tuple[Small, Small]]:
+        """The next modules of a chain, each with one so many further on.
+
+        One after the other: what others bring meanwhile drives the data of each out.
+        """
+        chain = self._chains[hooks]
+        for place in islice(self._places[hooks], count):
+            yield chain[place], chain[(place + apart) % len(chain)]
 
     def close(self) -> None:
         """Give the device's memory back."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from statistics import fmean
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -80,10 +81,11 @@ def codes(device: DeviceChoice) -> list[Code]:
     """Pieces of host code that share little of torch's, each as long as a module's: some tens of us.
 
     As a module's forward does, each launches something: a copy within the device, since no kernel is to be loaded that
-    a run would be the first to load.
+    a run would be the first to load. There are as many as models have kinds of modules.
     """
     on_device = device_bytes(device, _LAUNCH_BYTES)
-    x, matrix, scale = torch.ones(1, 64), torch.ones(64, 64), torch.ones(16)
+    x, matrix, scale, image = torch.ones(1, 64), torch.ones(64, 64), torch.ones(16), torch.ones(1, 4, 4, 4)
+    table, places = torch.ones(10, 64), torch.arange(3)
 
     def launch() -> None:
         torch.empty_like(on_device).copy_(on_device)
@@ -108,19 +110,38 @@ def codes(device: DeviceChoice) -> list[Code]:
         launch()
         return (turned * x.roll(3, -1).flip(-1)).sum(0)
 
-    return [projected, normalised, attending, rotated]
+    def gated() -> torch.Tensor:
+        launch()
+        return functional.silu(x) * x.clamp(-1, 1) - x.abs().sqrt()
+
+    def grouped() -> torch.Tensor:
+        y = functional.group_norm(image, 2).sigmoid()
+        launch()
+        return functional.pad(y, (1, 1)).permute(0, 2, 3, 1).reshape(4, -1)
+
+    def rescaled() -> torch.Tensor:
+        y = x.view(4, 16)
+        launch()
+        return y * y.pow(2).mean(-1, keepdim=True).rsqrt().expand(4, 16)
+
+    def embedded() -> torch.Tensor:
+        y = functional.embedding(places, table)
+        launch()
+        return torch.where(y > 0, y.exp(), y).cumsum(0).masked_fill(y > 2, 0.0)
+
+    return [projected, normalised, attending, rotated, gated, grouped, rescaled, embedded]
 
 
 def _nothing() -> None: ...
 
 
-def piece(module: Small, following: Small, given: torch.Tensor) -> Piece:
+def piece(module: Small, other: Small, given: torch.Tensor) -> Piece:
     """Call a module, and run another one's code behind it."""
     module.hooks_ns = module.aside_ns = 0
     begin = time.thread_time_ns()
     module(given)
     called = time.thread_time_ns()
-    following.code()
+    other.code()
     after = time.thread_time_ns() - called
     within = module.own_ns, module.hooks_ns, module.aside_ns
     return Piece(*within, after, called - begin - sum(within))
@@ -134,3 +155,8 @@ def pieces(chain: Sequence[Small], given: torch.Tensor) -> list[Piece]:
 def fastest_piece(one_pass: Callable[[], Sequence[Piece]]) -> Piece:
     """The mean of a pass's pieces, each part of each at its fastest."""
     return Piece(*fastest(one_pass))
+
+
+def mean_piece(these: Sequence[Piece]) -> Piece:
+    """The mean of pieces."""
+    return Piece(*(round(fmean(times)) for times in zip(*these, strict=True)))
