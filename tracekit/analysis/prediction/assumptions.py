@@ -15,8 +15,8 @@ ASSUMPTIONS: Sequence[str] = (
     "calibration took for its size. Copies back go into fresh memory; from the second on, into what the C library "
     "keeps of freed memory, unless blocks of that size go back to the kernel.",
     "Host code is slower among offload hooks than without any, and slower again where the host itself has just copied "
-    "many bytes, its caches being full of them, or has waited for their copy. All by what the calibration saw: of "
-    "hooks, of modules' own forwards and of the code between them, with as much copied for each module.",
+    "many bytes, its caches being full of them, or has waited for their copy, and in the modules behind that. All by "
+    "what the calibration saw of hooks, of modules' own forwards and of the code between them.",
     "diffusers' group hooks take the host what the calibration saw of them, unless this run has groups.",
     "Moving a whole component takes the host, for each weight, what each adds to an onload hook here.",
     "Page-locking and cloning go at their calibrated rates. diffusers page-locks each weight rounded up to a power of "
