@@ -120,9 +120,14 @@ def test_a_verified_plan_has_measured_beside_predicted(
     assert again is not None
     assert again.steps == [7]
     assert (again.verified, again.drifts) == (plan.verified, plan.drifts)
-    # A folder with a plan in it is still a run folder, which --force replaces.
-    assert main([*PROFILE, "--no-trace", "--force", "--output", str(run)]) == ExitCode.OK
-    assert read_plan(run) is None
+
+
+def test_a_folder_with_a_plan_in_it_is_still_a_run_folder_which_is_replaced(run: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(run, tmp_path / "run")
+    assert main(["plan", str(copied)]) == ExitCode.OK
+    assert read_plan(copied) is not None
+    assert main([*PROFILE, "--no-trace", "--force", "--output", str(copied)]) == ExitCode.OK
+    assert read_plan(copied) is None
 
 
 def test_what_was_verified_is_kept_where_the_next_configuration_fails(

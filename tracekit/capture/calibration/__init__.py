@@ -30,7 +30,7 @@ def calibrate(
 ) -> None:
     """Write the calibration table, in a span of tracekit's own.
 
-    That takes one to two seconds on the emulated device, and some more on a GPU. The device must be ready, and no
+    That takes two seconds on the emulated device, and about four on a GPU. The device must be ready, and no
     device record be under way. Its memory is given back, and so is the host's; the page cache is left as it was.
     `files` are the weights' own files; None takes those that the process has mapped, and without any the disk is not
     measured. What cannot be measured here is a warning and leaves no rows.
