@@ -97,8 +97,8 @@ def test_a_hook_brings_as_much_as_is_said_and_that_is_set_aside(emulated: Emulat
     few, large = (torch.ones(size, dtype=torch.uint8) for size in (hostwork.FEW, 32 << 20))
     work = hostwork._Work(EMULATED, few)
     torch.get_device_module("emulated").reset_peak_memory_stats()
-    found = work.bringing(iter([large] * 8))
-    assert len(found) == 8
+    found = work.bringing(iter([large] * 16))
+    assert len(found) == 16
     assert all(each.aside > 0 for each in found)
     assert emulated.memory().peak_allocated_bytes >= len(large)
     work.close()
@@ -106,7 +106,7 @@ def test_a_hook_brings_as_much_as_is_said_and_that_is_set_aside(emulated: Emulat
 
 def test_what_is_timed_behind_those_brings_nothing(emulated: EmulatedDevice) -> None:
     work = hostwork._Work(EMULATED, torch.ones(hostwork.FEW, dtype=torch.uint8))
-    work.bringing(iter([torch.ones(1 << 20, dtype=torch.uint8)] * 8))
+    work.bringing(iter([torch.ones(1 << 20, dtype=torch.uint8)] * 16))
     behind = work.behind()
     assert behind.aside == behind.hooks == 0
     assert min(behind.own, behind.between) > 0

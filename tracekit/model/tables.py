@@ -126,7 +126,7 @@ class Measure(StrEnum):
     MAP_PAGES = "map pages"  # first touch of pages of a file that are in the page cache
 
 
-MODULES_BEHIND = 7
+MODULES_BEHIND = 15
 """So many modules behind one that brought something are timed together."""
 
 SPANS = Table(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tracekit.analysis.prediction.rates import Level
 from tracekit.analysis.prediction.slowdown import UNCHANGED, How, Moved, Slowdown, Slower, scale
-from tracekit.model import CALIBRATION, Measure
+from tracekit.model import CALIBRATION, MODULES_BEHIND, Measure
 
 FEW, MB = 4096, 1 << 20
 Rows = list[dict[str, object]]
@@ -90,13 +90,14 @@ BEHIND = [
 
 def test_what_a_large_copy_did_to_the_caches_slows_the_next_modules_down() -> None:
     of = slowdown(STAGED, CODE, IDLE, BEHIND)
-    alone = usual(of, [0] * 9)
-    slower = usual(of, [16 * MB, *[0] * 9])
+    idle, reach, further = usual(of, [0]), MODULES_BEHIND, 2
+    many = 1 + reach + further
+    slower = usual(of, [16 * MB, *[0] * (many - 1)])
     assert slower.hooks[1] == 2
-    assert slower.own[1] == pytest.approx((3 + 7 * 2 * alone.own[1] + 2 * alone.own[1]) / 10)
-    assert slower.apart[1] == pytest.approx((2.5 + 7 * 2.5 * alone.apart[1] + 2 * alone.apart[1]) / 10)
+    assert slower.own[1] == pytest.approx((3 + (reach * 2 + further) * idle.own[1]) / many)
+    assert slower.apart[1] == pytest.approx((2.5 + (reach * 2.5 + further) * idle.apart[1]) / many)
     # Those before it are as fast as ever.
-    assert usual(of, [*[0] * 9, 16 * MB]).own[1] == pytest.approx((3 + 9 * alone.own[1]) / 10)
+    assert usual(of, [*[0] * 9, 16 * MB]).own[1] == pytest.approx((3 + 9 * idle.own[1]) / 10)
 
 
 def test_a_module_is_as_slow_as_its_own_copy_or_the_largest_before_it_makes_it() -> None:

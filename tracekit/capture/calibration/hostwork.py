@@ -41,13 +41,13 @@ REPEATS = 2 * SPREAD
 """Two rounds on each core."""
 _PLACES = 4
 """What is copied from one place again and again stays in a large cache, and drives nothing else out."""
-_ALIKE = 4
+_ALIKE = 2
 """Modules of each code: as in a model, each is an object of its own."""
 _WEIGHTS = 2
 """Of each module, as linear layers have them."""
 _FIRST = "weight_0"
 """The one that is as large as is said; the other one has few bytes."""
-_SECONDS = 1.2
+_SECONDS = 1.6
 
 
 class _Hooks(Enum):

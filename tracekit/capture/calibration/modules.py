@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from statistics import fmean
 from typing import Any, NamedTuple, TypeVar
@@ -81,55 +82,36 @@ def codes(device: DeviceChoice) -> list[Code]:
     """Pieces of host code that share little of torch's, each as long as a module's: some tens of us.
 
     As a module's forward does, each launches something: a copy within the device, since no kernel is to be loaded that
-    a run would be the first to load. There are as many as models have kinds of modules.
+    a run would be the first to load. They are many: of few, one is soon back in the caches when others have been driven
+    out.
     """
     on_device = device_bytes(device, _LAUNCH_BYTES)
-    x, matrix, scale, image = torch.ones(1, 64), torch.ones(64, 64), torch.ones(16), torch.ones(1, 4, 4, 4)
-    table, places = torch.ones(10, 64), torch.arange(3)
+    x, y, matrix, scale = torch.ones(1, 64), torch.ones(4, 16), torch.ones(64, 64), torch.ones(16)
+    image, table, places = torch.ones(1, 4, 4, 4), torch.ones(10, 64), torch.arange(3)
+    works: Sequence[Code] = (
+        lambda: functional.gelu(functional.linear(x, matrix)) + x,
+        lambda: functional.layer_norm(y, (16,)) * (1 + scale) + scale,
+        lambda: functional.softmax(y @ y.t(), dim=-1).max(dim=-1).values,
+        lambda: torch.cat([x.cos(), x.sin()], -1).roll(3, -1).flip(-1),
+        lambda: functional.silu(x) * x.clamp(-1, 1) - x.abs().sqrt(),
+        lambda: functional.pad(functional.group_norm(image, 2).sigmoid(), (1, 1)),
+        lambda: y * y.pow(2).mean(-1, keepdim=True).rsqrt().expand(4, 16),
+        lambda: functional.embedding(places, table).mean(0).exp(),
+        lambda: torch.einsum("ij,kj->ik", x, matrix),
+        lambda: functional.interpolate(image, scale_factor=2.0).permute(0, 2, 3, 1).reshape(8, -1),
+        lambda: torch.stack([x, x * 2]).transpose(0, 1).contiguous().sum(1),
+        lambda: torch.where(y > 0, y, -y).cumsum(-1).masked_fill(y > 2, 0.0),
+        lambda: torch.addmm(x, x, matrix).tanh().chunk(2, dim=-1),
+        lambda: functional.avg_pool2d(image, 2).flatten(1).std(-1),
+        lambda: table.index_select(0, places).amax(0).log1p(),
+        lambda: torch.outer(scale, scale).tril().repeat(2, 1).argmax(-1),
+    )
 
-    def launch() -> None:
+    def launching(work: Code) -> None:
         torch.empty_like(on_device).copy_(on_device)
+        work()
 
-    def projected() -> torch.Tensor:
-        launch()
-        return functional.gelu(functional.linear(x, matrix)) + x
-
-    def normalised() -> torch.Tensor:
-        y = functional.layer_norm(x.view(4, 16), (16,)) * (1 + scale) + scale
-        launch()
-        return y.transpose(0, 1).contiguous().view(1, 64)
-
-    def attending() -> torch.Tensor:
-        query, key = x.chunk(2, dim=-1)
-        weights = functional.softmax(query.view(4, 8) @ key.view(8, 4), dim=-1)
-        launch()
-        return torch.cat([weights.flatten(), weights.max(dim=-1).values])
-
-    def rotated() -> torch.Tensor:
-        turned = torch.stack([x.cos(), x.sin()])
-        launch()
-        return (turned * x.roll(3, -1).flip(-1)).sum(0)
-
-    def gated() -> torch.Tensor:
-        launch()
-        return functional.silu(x) * x.clamp(-1, 1) - x.abs().sqrt()
-
-    def grouped() -> torch.Tensor:
-        y = functional.group_norm(image, 2).sigmoid()
-        launch()
-        return functional.pad(y, (1, 1)).permute(0, 2, 3, 1).reshape(4, -1)
-
-    def rescaled() -> torch.Tensor:
-        y = x.view(4, 16)
-        launch()
-        return y * y.pow(2).mean(-1, keepdim=True).rsqrt().expand(4, 16)
-
-    def embedded() -> torch.Tensor:
-        y = functional.embedding(places, table)
-        launch()
-        return torch.where(y > 0, y.exp(), y).cumsum(0).masked_fill(y > 2, 0.0)
-
-    return [projected, normalised, attending, rotated, gated, grouped, rescaled, embedded]
+    return [partial(launching, work) for work in works]
 
 
 def _nothing() -> None: ...
