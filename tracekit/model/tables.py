@@ -117,8 +117,9 @@ class Measure(StrEnum):
     IDLE_HOOK = "idle hook"  # what the hook of a module whose weights stay adds to its call
     GROUP_ONLOAD = "group onload"  # diffusers' onload of a group of one weight, which issues the copy, CPU time
     GROUP_WEIGHT = "group weight"  # what each further weight adds to it
-    GROUP_CALL = "group call"  # what diffusers' group hooks add to a module's call beside the onload, CPU time
-    GROUP_OWN_CODE = "group own code"  # a module's own forward among these hooks, at its fastest
+    # By the size of each group, which a stream brings ahead, CPU time at its fastest:
+    GROUP_CALL = "group call"  # what diffusers' group hooks add to a module's call beside the onload
+    GROUP_OWN_CODE = "group own code"  # a module's own forward among these hooks
     GROUP_CODE_BETWEEN = "group code between"
     UNGROUPED_OWN_CODE = "ungrouped own code"  # the same beside it, without hooks
     UNGROUPED_CODE_BETWEEN = "ungrouped code between"

@@ -67,6 +67,8 @@ UNCHANGED = Slower(_SAME, _SAME, _SAME)
 _QUARTILES = (25, 50, 75)
 _STAGED = HostWork(Measure.HOOK_WORK, Measure.OWN_CODE, Measure.CODE_BETWEEN)
 _WAITED = HostWork(Measure.WAITED_HOOK_WORK, Measure.WAITED_OWN_CODE, Measure.WAITED_CODE_BETWEEN)
+_STREAMED = HostWork(Measure.GROUP_CALL, Measure.GROUP_OWN_CODE, Measure.GROUP_CODE_BETWEEN)
+_UNGROUPED = HostWork(Measure.GROUP_CALL, Measure.UNGROUPED_OWN_CODE, Measure.UNGROUPED_CODE_BETWEEN)
 
 
 class _Code(NamedTuple):
@@ -79,8 +81,6 @@ class _Code(NamedTuple):
 _AMONG = _Code(Measure.OWN_CODE_AMONG_HOOKS, Measure.CODE_BETWEEN_AMONG_HOOKS)
 _ALONE = _Code(Measure.OWN_CODE_ALONE, Measure.CODE_BETWEEN_ALONE)
 _IDLE = _Code(Measure.OWN_CODE_IDLE_HOOKS, Measure.CODE_BETWEEN_IDLE_HOOKS)
-_GROUP = _Code(Measure.GROUP_OWN_CODE, Measure.GROUP_CODE_BETWEEN)
-_UNGROUPED = _Code(Measure.UNGROUPED_OWN_CODE, Measure.UNGROUPED_CODE_BETWEEN)
 _BEHIND_STAGED = _Code(Measure.OWN_CODE_BEHIND, Measure.CODE_BETWEEN_BEHIND)
 _BEHIND_WAITED = _Code(Measure.WAITED_OWN_CODE_BEHIND, Measure.WAITED_CODE_BETWEEN_BEHIND)
 _Key = tuple[Measure, int]
@@ -94,19 +94,23 @@ class Slowdown:
         samples = _samples(calibration)
         self.knows_copies = any(measure is Measure.OWN_CODE for measure, _ in samples)
         self._curves = {
-            how: HostWork(*(_Curve(samples, *pair) for pair in zip(measures, _STAGED, strict=True)))
-            for how, measures in ((How.STAGED, _STAGED), (How.WAITED, _WAITED))
+            how: HostWork(*(_Curve(samples, *pair) for pair in zip(measures, bases, strict=True)))
+            for how, measures, bases in (
+                (How.STAGED, _STAGED, _STAGED),
+                (How.WAITED, _WAITED, _STAGED),
+                (How.STREAMED, _STREAMED, _UNGROUPED),
+            )
         }
         self._behind = {
             how: [_Curve(samples, measure, of) for measure, of in zip(code, _BEHIND_STAGED, strict=True)]
             for how, code in ((How.STAGED, _BEHIND_STAGED), (How.WAITED, _BEHIND_WAITED))
         }
         self.knows_hooks = all((code.own, 0) in samples for code in (_AMONG, _ALONE))
-        self._alone = _combined(min, _against(samples, _ALONE, _AMONG), UNCHANGED)
+        self._alone = _combined(min, _against_hooks(samples, _ALONE), UNCHANGED)
+        # What diffusers' hooks are held against, if they were calibrated: code without any.
+        self._ungrouped = self._alone if any(measure is Measure.GROUP_OWN_CODE for measure, _ in samples) else UNCHANGED
         # No hook makes code faster.
-        self._idle = _combined(max, _against(samples, _IDLE, _AMONG), self._alone)
-        grouped = _combined(max, _against(samples, _GROUP, _UNGROUPED), UNCHANGED)
-        self._streamed = _combined(mul, self._alone, grouped) if (_GROUP.own, 0) in samples else UNCHANGED
+        self._idle = _combined(max, _against_hooks(samples, _IDLE), self._alone)
 
     def usual(self, moved: Sequence[Moved | None]) -> Slower:
         """The mean over modules that have weights, in the order of their calls; None where a module has no hook."""
@@ -135,10 +139,9 @@ class Slowdown:
             return self._alone
         if not moved.size_bytes:
             return self._idle
-        if moved.how is How.STREAMED:
-            return self._streamed
         hooks, own, apart = (curve.factors(moved.size_bytes) for curve in self._curves[moved.how])
-        return Slower(hooks, own, apart)
+        slower = Slower(hooks, own, apart)
+        return _combined(mul, self._ungrouped, slower) if moved.how is How.STREAMED else slower
 
 
 def _samples(calibration: pd.DataFrame) -> _Samples:
@@ -150,9 +153,9 @@ def _samples(calibration: pd.DataFrame) -> _Samples:
     return {key: np.array(durations, np.float64) for key, durations in found.items()}
 
 
-def _against(samples: _Samples, code: _Code, base: _Code) -> Slower:
-    """Code in one surrounding against that in another."""
-    own, apart = (_ratios(samples, (measure, 0), (of, 0)) for measure, of in zip(code, base, strict=True))
+def _against_hooks(samples: _Samples, code: _Code) -> Slower:
+    """Code in one surrounding against that among hooks that copy a few bytes."""
+    own, apart = (_ratios(samples, (measure, 0), (of, 0)) for measure, of in zip(code, _AMONG, strict=True))
     return Slower(_SAME, own, apart)
 
 

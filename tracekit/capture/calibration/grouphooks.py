@@ -2,7 +2,8 @@
 
 A run under accelerate's hooks says nothing of these. With a stream, what an onload does before its first copy is time
 in which the link is idle: for each weight it asks the driver whether the host copy is page-locked, allocates, and
-issues the copy. The copies are small, so that no time is spent waiting for them.
+issues the copy. That is timed with small copies, so that no time is spent waiting for them. All around it, and the
+model's code, is timed with large ones, too: while the host waits, others use the CPU's caches.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tracekit.capture.calibration.devicememory import device_bytes, given_back
 from tracekit.capture.calibration.hostwork import REPEATS
 from tracekit.capture.calibration.link import page_locked
 from tracekit.capture.calibration.modules import Piece, Small, codes, fastest_piece, pieces
-from tracekit.capture.calibration.sample import Budget, Sample, touched_bytes
+from tracekit.capture.calibration.sample import MB, Budget, Sample, touched_bytes
 from tracekit.device.choice import DeviceChoice
 from tracekit.model import Measure
 
@@ -30,6 +31,7 @@ _MODULES = 16
 _FEW, _MANY = 1, 5
 """Weights of each module in two chains: the difference says what each weight adds."""
 _WEIGHT_BYTES = 64
+_LARGE_BYTES = 16 * MB
 _SECONDS = 0.5
 
 
@@ -43,36 +45,38 @@ def group_hook_samples(device: DeviceChoice) -> Iterator[Sample]:
     """
     if device.kind == "emulated" or "diffusers" not in sys.modules:
         return
-    memory = touched_bytes(_MANY * _WEIGHT_BYTES)
+    memory = touched_bytes(_LARGE_BYTES)
     # Page-locked already, so that diffusers takes none from torch's host allocator, which would keep it.
     with given_back(device), page_locked(memory), torch.no_grad():
         yield from _samples(device, memory)
 
 
 def _samples(device: DeviceChoice, memory: torch.Tensor) -> Iterator[Sample]:
-    weights, given = memory.split(_WEIGHT_BYTES), device_bytes(device, _WEIGHT_BYTES)
+    small, given = memory[: _MANY * _WEIGHT_BYTES].split(_WEIGHT_BYTES), device_bytes(device, _WEIGHT_BYTES)
     with ExitStack() as stack:
-        bare, few, many = (
-            stack.enter_context(closing(Chain(device, weights[:number]))) for number in (_FEW, _FEW, _MANY)
+        bare, few, many, large = (
+            stack.enter_context(closing(Chain(device, weights)))
+            for weights in (small[:_FEW], small[:_FEW], small[:_MANY], [memory])
         )
-        for chain in (few, many):
+        for chain in (few, many, large):
             chain.group(device, stream=True)
             chain(given)  # diffusers learns the order of calls
-        yield from _rounds(bare, few, many, given)
+        yield from _rounds(bare, few, many, large, given)
 
 
-def _rounds(bare: Chain, few: Chain, many: Chain, given: torch.Tensor) -> Iterator[Sample]:
+def _rounds(bare: Chain, few: Chain, many: Chain, large: Chain, given: torch.Tensor) -> Iterator[Sample]:
     budget, cores = Budget(_SECONDS), Cores()
     for _ in range(REPEATS):
         cores.move()
-        alone, less, more = (chain.fastest(given) for chain in (bare, few, many))
+        alone, less, more, most = (chain.fastest(given) for chain in (bare, few, many, large))
         if not less.aside:
             raise RuntimeError("diffusers brought no group's weights ahead of its call")
         yield Sample(Measure.GROUP_ONLOAD, 0, less.aside)
         yield Sample(Measure.GROUP_WEIGHT, 0, max((more.aside - less.aside) // (_MANY - _FEW), 1))
-        yield Sample(Measure.GROUP_CALL, 0, max(less.around - alone.around, 1))
-        yield Sample(Measure.GROUP_OWN_CODE, 0, less.own)
-        yield Sample(Measure.GROUP_CODE_BETWEEN, 0, less.after + alone.around)
+        for size, grouped in ((_WEIGHT_BYTES, less), (_LARGE_BYTES, most)):
+            yield Sample(Measure.GROUP_CALL, size, max(grouped.around - alone.around, 1))
+            yield Sample(Measure.GROUP_OWN_CODE, size, grouped.own)
+            yield Sample(Measure.GROUP_CODE_BETWEEN, size, grouped.after + alone.around)
         yield Sample(Measure.UNGROUPED_OWN_CODE, 0, alone.own)
         yield Sample(Measure.UNGROUPED_CODE_BETWEEN, 0, alone.between)
         if not budget.left:
