@@ -52,7 +52,7 @@ class Rates:
         return [row.size_bytes for row in self._rows if row.measure == measure]
 
     def _usual(self, measure: Measure) -> float | None:
-        """The median of what has no size, whatever the level; None where it was not measured."""
+        """The median at the smallest size, whatever the level; None where it was not measured."""
         return next((row.median_ns for row in self._medians if row.measure == measure), None)
 
     def _ns(self, measure: Measure, size_bytes: int) -> float:
