@@ -59,7 +59,7 @@ class _Hooks(Enum):
 
 
 class _Measures(NamedTuple):
-    """What is measured of one kind of host memory: hooks, modules' own forwards, and the code between them."""
+    """What is measured of one kind of host memory: hooks, modules' own forwards, the code between them; and behind."""
 
     hooks: Measure
     own: Measure
