@@ -11,6 +11,7 @@ how many modules behind the last large copy it is called.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -61,42 +62,29 @@ def visits(predictor: Predictor) -> list[Visit]:
     return [Visit(fqn, *times) for fqn, times in found.items()]
 
 
+BROUGHT = ((32 * MIB, "32 MiB and more"), (8 * MIB, "8 to 32 MiB"), (LARGE, "1 to 8 MiB"), (0, "less"))
+"""What is copied for a module, from so many bytes on."""
+BEHIND = (
+    (1, "nothing, next behind a large one"),
+    (5, "nothing, 2 to 5 behind"),
+    (15, "nothing, 6 to 15 behind"),
+    (math.inf, "nothing, further on"),
+)
+"""Where nothing is: at most so many modules behind a large copy."""
+
+
 def kinds(predictor: Predictor, called: Sequence[Visit]) -> Iterator[str]:
     """What is copied for each module, or how far behind a large copy it is called."""
     moved = dict(zip(predictor.evidence.owners, predictor.evidence.moved, strict=True))
-    since = None
+    since = math.inf
     for visit in called:
         brought = moved.get(visit.fqn)
         size = brought.size_bytes if brought else 0
-        since = 0 if size >= LARGE else None if since is None else since + 1
-        if size >= 32 * MIB:
-            yield "32 MiB and more"
-        elif size >= 8 * MIB:
-            yield "8 to 32 MiB"
-        elif size >= LARGE:
-            yield "1 to 8 MiB"
-        elif size:
-            yield "less"
-        elif since == 1:
-            yield "nothing, next behind a large one"
-        elif since is not None and since < 6:
-            yield "nothing, 2 to 5 behind"
-        elif since is not None and since < 16:
-            yield "nothing, 6 to 15 behind"
+        since = 0 if size >= LARGE else since + 1
+        if size:
+            yield next(name for least, name in BROUGHT if size >= least)
         else:
-            yield "nothing, further on"
-
-
-ORDER = (
-    "32 MiB and more",
-    "8 to 32 MiB",
-    "1 to 8 MiB",
-    "less",
-    "nothing, next behind a large one",
-    "nothing, 2 to 5 behind",
-    "nothing, 6 to 15 behind",
-    "nothing, further on",
-)
+            yield next(name for most, name in BEHIND if since <= most)
 
 
 def compared(path: Path, alone: dict[str, Visit]) -> list[list[str]]:
@@ -108,7 +96,7 @@ def compared(path: Path, alone: dict[str, Visit]) -> list[list[str]]:
         of = alone[visit.fqn]
         sums.setdefault(kind, []).append(Sums(visit.own_ns, of.own_ns, visit.behind_ns, of.behind_ns))
     rows = []
-    for kind in ORDER:
+    for _, kind in (*BROUGHT, *BEHIND):
         if kind in sums:
             modules = len(sums[kind])
             total = Sums(*map(sum, zip(*sums[kind], strict=True)))

@@ -12,7 +12,7 @@ measured side by side is compared round by round, since a machine's speed change
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum, auto
 from functools import cache
 from operator import mul
@@ -92,44 +92,46 @@ class Slowdown:
 
     def __init__(self, calibration: pd.DataFrame) -> None:
         samples = _samples(calibration)
-        self.knows_copies = any(measure is Measure.OWN_CODE for measure, _ in samples)
+        measured = {measure for measure, _ in samples}
+        self.knows_copies = Measure.OWN_CODE in measured
         self._curves = {
-            how: HostWork(*(_Curve(samples, *pair) for pair in zip(measures, bases, strict=True)))
-            for how, measures, bases in (
-                (How.STAGED, _STAGED, _STAGED),
-                (How.WAITED, _WAITED, _STAGED),
-                (How.STREAMED, _STREAMED, _UNGROUPED),
-            )
+            How.STAGED: _curves(samples, _STAGED, _STAGED),
+            How.WAITED: _curves(samples, _WAITED, _STAGED),
+            How.STREAMED: _curves(samples, _STREAMED, _UNGROUPED),
         }
         self._behind = {
-            how: [_Curve(samples, measure, of) for measure, of in zip(code, _BEHIND_STAGED, strict=True)]
-            for how, code in ((How.STAGED, _BEHIND_STAGED), (How.WAITED, _BEHIND_WAITED))
+            How.STAGED: _curves(samples, _BEHIND_STAGED, _BEHIND_STAGED),
+            How.WAITED: _curves(samples, _BEHIND_WAITED, _BEHIND_STAGED),
         }
         self.knows_hooks = all((code.own, 0) in samples for code in (_AMONG, _ALONE))
         self._alone = _combined(min, _against_hooks(samples, _ALONE), UNCHANGED)
         # What diffusers' hooks are held against, if they were calibrated: code without any.
-        self._ungrouped = self._alone if any(measure is Measure.GROUP_OWN_CODE for measure, _ in samples) else UNCHANGED
+        self._ungrouped = self._alone if Measure.GROUP_OWN_CODE in measured else UNCHANGED
         # No hook makes code faster.
         self._idle = _combined(max, _against_hooks(samples, _IDLE), self._alone)
+        self._slower = cache(self._slower_behind)  # many modules are alike
 
     def usual(self, moved: Sequence[Moved | None]) -> Slower:
         """The mean over modules that have weights, in the order of their calls; None where a module has no hook."""
         if not moved:
             return UNCHANGED
-        factors = [
-            self._behind_others(each, moved[max(place - MODULES_BEHIND, 0) : place]) for place, each in enumerate(moved)
-        ]
+        factors = [self._slower(*pair) for pair in zip(moved, self._largest_before(moved), strict=True)]
         hooks = [of.hooks for each, of in zip(moved, factors, strict=True) if each is not None and each.size_bytes]
         return Slower(_mean(hooks), _mean([of.own for of in factors]), _mean([of.apart for of in factors]))
 
-    def _behind_others(self, moved: Moved | None, others: Sequence[Moved | None]) -> Slower:
-        """What slows a module down most: what it brings itself, or what is left of the largest copy before it."""
+    def _largest_before(self, moved: Sequence[Moved | None]) -> Iterator[Moved | None]:
+        """For each module the largest of what was copied for those before it that leaves something behind."""
+        leaving = [each if each is not None and each.how in self._behind else None for each in moved]
+        for place in range(len(moved)):
+            others = (other for other in leaving[max(place - MODULES_BEHIND, 0) : place] if other is not None)
+            yield max(others, key=lambda other: other.size_bytes, default=None)
+
+    def _slower_behind(self, moved: Moved | None, before: Moved | None) -> Slower:
+        """What slows a module down most: what it brings itself, or what is left of a copy before it."""
         of = self._of(moved)
-        copied = [other for other in others if other is not None and other.how in self._behind]
-        if not copied:
+        if before is None:
             return of
-        largest = max(copied, key=lambda other: other.size_bytes)
-        own, apart = (curve.factors(largest.size_bytes) for curve in self._behind[largest.how])
+        own, apart = (curve.factors(before.size_bytes) for curve in self._behind[before.how])
         in_place = self._alone if moved is None else self._idle
         left = _combined(mul, in_place, Slower(_SAME, own, apart))
         return _combined(max, of, left)._replace(hooks=of.hooks)
@@ -139,8 +141,7 @@ class Slowdown:
             return self._alone
         if not moved.size_bytes:
             return self._idle
-        hooks, own, apart = (curve.factors(moved.size_bytes) for curve in self._curves[moved.how])
-        slower = Slower(hooks, own, apart)
+        slower = Slower(*(curve.factors(moved.size_bytes) for curve in self._curves[moved.how]))
         return _combined(mul, self._ungrouped, slower) if moved.how is How.STREAMED else slower
 
 
@@ -179,6 +180,10 @@ class _Curve:
             return _SAME
         low, middle, high = (float(np.interp(size_bytes, self._sizes, level)) for level in self._levels)
         return low, middle, high
+
+
+def _curves(samples: _Samples, measures: Sequence[Measure], bases: Sequence[Measure]) -> list[_Curve]:
+    return [_Curve(samples, *pair) for pair in zip(measures, bases, strict=True)]
 
 
 def _ratios(samples: _Samples, one: _Key, other: _Key) -> Factors:

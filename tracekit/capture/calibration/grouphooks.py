@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
-from itertools import cycle, islice, pairwise
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -27,7 +27,6 @@ from tracekit.capture.calibration.sample import MB, Budget, Sample, touched_byte
 from tracekit.device.choice import DeviceChoice
 from tracekit.model import Measure
 
-_MODULES = 16
 _FEW, _MANY = 1, 5
 """Weights of each module in two chains: the difference says what each weight adds."""
 _WEIGHT_BYTES = 64
@@ -88,7 +87,7 @@ class Chain(nn.Module):
 
     def __init__(self, device: DeviceChoice, weights: Sequence[torch.Tensor]) -> None:
         super().__init__()
-        self._each = [Small(weights, code) for code in islice(cycle(codes(device)), _MODULES)]
+        self._each = [Small(weights, code) for code in codes(device)]
         self.blocks = nn.ModuleList(self._each)  # where diffusers looks for blocks
         self.beside = nn.Identity()  # in a model of blocks alone it would bring none ahead
         self._pieces: list[Piece] = []

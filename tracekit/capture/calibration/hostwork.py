@@ -21,16 +21,7 @@ import torch
 from tracekit.capture.calibration.cores import SPREAD, Cores
 from tracekit.capture.calibration.devicememory import given_back
 from tracekit.capture.calibration.link import fitting, page_locked
-from tracekit.capture.calibration.modules import (
-    Code,
-    Piece,
-    Small,
-    codes,
-    fastest_piece,
-    mean_piece,
-    piece,
-    pieces,
-)
+from tracekit.capture.calibration.modules import Code, Piece, Small, codes, fastest_piece, mean_piece, piece, pieces
 from tracekit.capture.calibration.sample import MB, Budget, Sample, touched_bytes
 from tracekit.device.choice import DeviceChoice
 from tracekit.model import MODULES_BEHIND, Measure
