@@ -28,6 +28,7 @@ COUNTER_UNITS = {
     "_watts": ("W", 1.0),
     "_percent": ("%", 1.0),
     "_mhz": ("MHz", 1.0),
+    "_ns": ("us", 1e-3),
 }
 """How a counter series' name says its unit, the unit shown, and the factor between them."""
 

@@ -15,6 +15,7 @@ from tracekit.model.plan import VerifiedRow
 from tracekit.units import format_duration, format_memory
 
 QUANTITIES = ("set-up", "step 1", "warm step", "total", "device memory")
+WARM_STEP = QUANTITIES[2]
 PIECES = ("host code", "pageable copies", "page-locking")
 """What of the machine's drift is shown, by `machine_drift`'s names."""
 
@@ -36,7 +37,8 @@ def table(options: argparse.Namespace) -> str:
         "Each arm is a process of its own, its weights in the page cache and not mapped. "
         "Of an arm that was run twice measured is the mean, both runs in brackets. Error: predicted against measured; "
         "(outside): what was measured is outside the predicted range. The last columns say what the same pieces of "
-        "work took in the arm's calibration against the source run's: how much slower the machine was.",
+        "work took in the arm's calibration against the source run's, and what the same piece of Python took in its "
+        "warm steps: how much slower the machine was.",
         rows_table(seen),
         "Other configurations than the source run's:",
         errors([result.rows for result in seen if result.from_all]),
@@ -47,6 +49,7 @@ def table(options: argparse.Namespace) -> str:
         "## Kept aside",
         rows_table(aside) if aside else "None in this list of arms.",
         errors([result.rows for result in aside]),
+        for_their_hosts(results),
         "## From all sequential runs",
         "What is predicted from one run has that run's luck in it: here the mean of what each of the "
         f"{len(known)} sequential runs predicts. What is left is the model's, and each arm's own luck.",
@@ -60,14 +63,39 @@ def table(options: argparse.Namespace) -> str:
 
 def rows_table(results: Sequence[ArmResult]) -> str:
     columns = ["arm", *(f"{quantity}: predicted / measured / error" for quantity in QUANTITIES)]
-    columns += [f"{piece}, against the source run" for piece in PIECES]
+    columns += [f"{piece}, against the source run" for piece in (*PIECES, "Python, in warm steps")]
     lines = []
     for result in results:
         rows = result.rows
         cells = [cell(rows[q], measurements(result, q)) if q in rows else "-" for q in QUANTITIES]
         slower = [", ".join(f"{each[piece]:.2f}" for each in result.slower if piece in each) for piece in PIECES]
+        slower.append(", ".join(f"{host:.2f}" for host in result.hosts))
         lines.append([result.name, *([result.failed, *[""] * 4] if result.failed else cells), *slower])
     return markdown_table(columns, lines)
+
+
+def for_their_hosts(results: Sequence[ArmResult]) -> str:
+    """Warm steps once more, beside what is predicted for a host as slow as each run found it."""
+    timed = [result for result in results if result.hosts]
+    if not timed:
+        return ""
+    lines = []
+    for result in timed:
+        row = result.for_host_rows[WARM_STEP]
+        cells = [f"{result.rows[WARM_STEP].error:+.1%}", cell(row, measurements(result, WARM_STEP))]
+        lines.append([result.name, ", ".join(f"{host:.2f}" for host in result.hosts), *cells])
+    found = {WARM_STEP: [abs(result.for_host_rows[WARM_STEP].error) for result in timed if result.from_all]}
+    columns = ["arm", "Python, in warm steps", "error", "for such a host: predicted / measured / error"]
+    return "\n\n".join(
+        [
+            "## For a host as fast as it was",
+            "The source run cannot know how fast the host is at another time, but each run says how fast it was: by a "
+            "fixed piece of Python that is timed between its steps. Warm steps, predicted from the source run for a "
+            "host so many times as slow; what copies and the link take is left as it was.",
+            markdown_table(columns, lines),
+            middle_and_worst(found, "median error"),
+        ]
+    )
 
 
 def from_all_table(results: Sequence[ArmResult]) -> str:

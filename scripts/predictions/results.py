@@ -14,8 +14,8 @@ from predictions.arms import ARMS, SOURCE, Arm, arm_folder, configured, failure_
 from tracekit.analysis.drift import machine_drift
 from tracekit.analysis.prediction.predictor import Predictor
 from tracekit.api import Run, load
-from tracekit.experiment.verification import compare
-from tracekit.model.plan import Estimate, PlanRow, VerifiedRow
+from tracekit.experiment.verification import compare, host_against
+from tracekit.model.plan import Estimate, VerifiedRow
 
 
 class ArmResult(msgspec.Struct, kw_only=True):
@@ -29,11 +29,20 @@ class ArmResult(msgspec.Struct, kw_only=True):
     """The runs once more, beside what was predicted from each of the sequential runs; empty where the arm is one."""
     slower: list[dict[str, float]] = []
     """What `machine_drift` says of each process against the source run's."""
+    hosts: list[float] = []
+    """How many times as long the same Python took in each run's warm steps as in the source run's."""
+    for_hosts: list[list[VerifiedRow]] = []
+    """The runs once more, beside what was predicted for a host so much slower."""
 
     @property
     def rows(self) -> dict[str, VerifiedRow]:
         """By quantity, the runs' mean."""
         return combined(self.runs)
+
+    @property
+    def for_host_rows(self) -> dict[str, VerifiedRow]:
+        """The same, beside what was predicted for each run's own host; empty where that was not timed."""
+        return combined(self.for_hosts)
 
     @property
     def from_all_rows(self) -> dict[str, VerifiedRow]:
@@ -66,11 +75,14 @@ class Reference:
         self.run = load(folder)
         self._predictor = Predictor(self.run.timeline)
 
-    def predicted(self, arm: Arm, run: Run) -> list[VerifiedRow]:
-        """What this run says of an arm, beside what the arm's run says."""
+    def predicted(self, arm: Arm, run: Run, host: float = 1.0) -> list[VerifiedRow]:
+        """What this run says of an arm on a host `host` times as slow, beside what the arm's run says."""
         configuration = configured(arm, self._predictor)
-        row = PlanRow(configuration=configuration, prediction=self._predictor.predict(configuration), totals={})
-        return compare(row, run.summary())
+        return compare(self._predictor.predict(configuration, host=host), run.facts)
+
+    def host_of(self, run: Run) -> float | None:
+        """How many times as long the same Python took in another run's warm steps; None where it was not timed."""
+        return host_against(self._predictor, self.run.facts, run.facts)
 
 
 def references(folder: Path, blocks: int) -> list[Reference]:
@@ -91,7 +103,10 @@ def finished(options: argparse.Namespace, arm: Arm, known: Sequence[Reference]) 
     for folder in filter(is_complete, folders):
         run = load(folder)
         result.runs.append(source.predicted(arm, run))
-        result.slower.append(machine_drift(source.run.summary().ceilings, run.summary().ceilings))
+        result.slower.append(machine_drift(source.run.facts.ceilings, run.facts.ceilings))
+        if (host := source.host_of(run)) is not None:
+            result.hosts.append(host)
+            result.for_hosts.append(source.predicted(arm, run, host))
         if arm.configuration is not SOURCE:
             result.from_all += [reference.predicted(arm, run) for reference in known]
     return result if result.runs else None

@@ -183,7 +183,7 @@ def test_what_the_system_does_not_tell_is_said(recording: Recording, monkeypatch
     with recording() as recorded:
         assert recorded.session.seen.warnings == []
     monkeypatch.setattr(hostprobe, "_open", lambda *_: None)
-    probe = HostProbe(recorded.recorder, HostMemoryMap())
+    probe = HostProbe(recorded.recorder, HostMemoryMap(), lambda _: None)
     assert [line.rpartition("(")[2] for line in probe.missing()] == ["/proc/self/io)", "/proc/pressure/io)"]
     monkeypatch.setattr(hostprobe.sys, "platform", "darwin")
     (line,) = probe.missing()
@@ -210,7 +210,7 @@ def test_a_kernel_that_leaves_the_count_of_blocks_at_0_is_not_believed(
     with recording() as recorded:
         assert recorded.session.seen.warnings == []
     monkeypatch.setattr(hostprobe, "_BLOCK", 0)
-    (line,) = HostProbe(recorded.recorder, HostMemoryMap()).missing()
+    (line,) = HostProbe(recorded.recorder, HostMemoryMap(), lambda _: None).missing()
     assert "bytes read from disk" in line
 
 

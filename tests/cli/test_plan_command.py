@@ -27,7 +27,7 @@ from tracekit.errors import ExitCode
 from tracekit.experiment import process, verification
 from tracekit.experiment.verification import compare
 from tracekit.model.experiment import ArmRun, Outcome
-from tracekit.model.plan import Configuration, Drift, Estimate, OffloadPlan, PlanRow, Prediction, VerifiedRow
+from tracekit.model.plan import Configuration, Drift, Estimate, OffloadPlan, Prediction, VerifiedRow
 from tracekit.runfolder.plans import read_plan
 from tracekit.workload.pipeline import find_folder
 
@@ -111,6 +111,11 @@ def test_a_verified_plan_has_measured_beside_predicted(
     (drift,) = plan.drifts
     assert drift.configuration == plan.best[50]
     assert {"host code", "pageable copies", "cloning"} <= drift.slower.keys()
+    assert drift.host is not None
+    assert drift.warm_step is not None
+    slower = drift.warm_step.predicted.value / quantities["warm step"].predicted.value
+    assert min(1, drift.host) - 0.001 <= slower <= max(1, drift.host) + 0.001
+    assert drift.warm_step.measured == quantities["warm step"].measured
     memory = quantities["device memory"]
     assert memory.predicted.high >= memory.measured
     # Another plan of the run keeps what was verified where it predicts the same, and shows it.
@@ -205,8 +210,7 @@ def resident_share(path: Path) -> float:
 
 def test_what_is_set_beside_a_prediction_is_without_tracekits_own_work(run: Path) -> None:
     summary = load(run).summary()
-    row = PlanRow(configuration=Configuration(mode="sequential"), prediction=any_prediction(), totals={})
-    measured = {row.quantity: row.measured for row in compare(row, summary)}
+    measured = {row.quantity: row.measured for row in compare(any_prediction(), summary)}
     own = {cause.step_index: cause.duration_ns for cause in summary.causes if cause.cause == "tracekit"}
     assert own[1] > 0
     walls = [step.wall_ns - own.get(step.step_index, 0) for step in summary.steps]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import pytest
 from golden import assert_golden
 from rich.console import Console
 
@@ -107,6 +108,19 @@ def test_a_machine_that_was_as_fast_is_said_to_have_been() -> None:
     text = printed(make_plan(drifts=[Drift(configuration="model", slower={"host code": 1.09, "cloning": 0.92})]))
     assert "model: just before it, the machine was as fast" in text
     assert "machine  " not in printed(make_plan(drifts=[Drift(configuration="model", slower={})]))
+
+
+@pytest.mark.parametrize(("host", "is_said"), [(1.62, True), (0.6, True), (1.05, False), (0.97, False), (None, False)])
+def test_a_host_that_was_not_as_fast_is_said_to_have_been_and_what_is_predicted_for_it(
+    host: float | None, *, is_said: bool
+) -> None:
+    row = VerifiedRow(
+        configuration="model", quantity="warm step", predicted=about(141 * MS), measured=158 * MS, error=-0.11
+    )
+    text = printed(make_plan(drifts=[Drift(configuration="model", slower={}, host=host, warm_step=row)]))
+    words = " ".join(text.split())
+    assert (f"the same Python took {host:.2f} times as long" in words if host else False) == is_said
+    assert ("for such a host a warm step is predicted to take 141 ms, which is -11%" in words) == is_said
 
 
 def test_the_widest_figures_are_whole_at_80_columns() -> None:

@@ -11,6 +11,7 @@ from tracekit.analysis.ceilings import Ceilings, ceiling_rows
 from tracekit.analysis.coldwarm import cold_warm, transfer_rows
 from tracekit.analysis.copycosts import CopyCosts
 from tracekit.analysis.hostevidence import HostEvidence
+from tracekit.analysis.hostspeed import host_python_ns, unsteady_host
 from tracekit.analysis.intervals import Coverage
 from tracekit.analysis.memoryholders import out_of_memory
 from tracekit.analysis.modules import module_rows
@@ -81,7 +82,7 @@ def summarize(timeline: Timeline) -> Summary:
         modules=module_rows(timeline, activity, transfers.modules),
         unattributed_copies=int((~copies["is_weight"] & (copies["span_id"] == NONE)).sum()),
         device_only_copies=int((copies["copy_id"] == NONE).sum()),
-        warnings=[*manifest.warnings, *trust_warnings(timeline, ceilings)],
+        warnings=[*manifest.warnings, *trust_warnings(timeline, ceilings), *unsteady_host(steps)],
         out_of_memory=out_of_memory(timeline),
     )
     summary.verdict = verdict(summary)
@@ -93,13 +94,13 @@ def _step_rows(timeline: Timeline, activity: Activity, ceilings: Ceilings) -> li
     best = _ceiling_by_step(timeline.copies, ceilings)
     steps = timeline.steps
     splits = activity.splits(steps["start_ns"].to_numpy(), steps["end_ns"].to_numpy())
+    names = (steps[name].tolist() for name in ("run_index", "step_index"))
     rows = []
-    for run, step, split in zip(steps["run_index"].tolist(), steps["step_index"].tolist(), splits, strict=True):
+    for run, step, split, python_ns in zip(*names, splits, host_python_ns(timeline), strict=True):
         count, h2d, d2h = amounts.get((run, step), (0, 0, 0))
         amount = {"copy_count": count, "h2d_bytes": h2d, "d2h_bytes": d2h}
-        rows.append(
-            StepRow(run_index=run, step_index=step, ceiling_ns=best.get((run, step)), **amount, **split),
-        )
+        known = {"ceiling_ns": best.get((run, step)), "host_python_ns": python_ns}
+        rows.append(StepRow(run_index=run, step_index=step, **known, **amount, **split))
     return rows
 
 

@@ -58,11 +58,12 @@ class Sample(NamedTuple):
 
 
 class HostProbe:
-    """Writes a host_samples row for each copy of a weight in pageable memory."""
+    """Writes a host_samples row for each copy of a weight in pageable memory; `visited` is told when it is about to."""
 
-    def __init__(self, recorder: Recorder, memory: HostMemoryMap) -> None:
+    def __init__(self, recorder: Recorder, memory: HostMemoryMap, visited: Callable[[int], None]) -> None:
         self._recorder = recorder
         self._memory = memory
+        self._visited = visited
         self._residency = Residency()
         self._usage = recorder.hooks.usage
         self._tells_reads = _tells_reads(self._usage)
@@ -95,6 +96,7 @@ class HostProbe:
         place = self._memory.found.get(address) or self._memory.describe(source)
         if place.kind not in _PROBED:
             return None
+        self._visited(self._recorder.clock())
         start = self._recorder.clock()
         read_bytes, counted_ns = self._counted
         left = self._watched.get(address, 0)

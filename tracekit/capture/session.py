@@ -17,6 +17,7 @@ from tracekit.capture.forwards import install_forwards
 from tracekit.capture.garbage import GarbageWatch
 from tracekit.capture.hostmemory import HostMemoryMap
 from tracekit.capture.hostprobe import HostProbe
+from tracekit.capture.hostspeed import HostSpeed
 from tracekit.capture.onloads import OnloadRecorder
 from tracekit.capture.patches import Patches
 from tracekit.capture.pipelines import PipelineRecorder
@@ -75,12 +76,13 @@ class Session:
         self._garbage = GarbageWatch(recorder.hooks.collecting)
         self._memory = HostMemoryMap(recorder.own_work)
         self._registry = ModuleRegistry(recorder.sink, self._memory)
-        self._probe = HostProbe(recorder, self._memory) if probe_host else None
+        speed = HostSpeed(recorder)
+        self._probe = HostProbe(recorder, self._memory, speed.sample_if_due) if probe_host else None
         self.seen.warnings += self._probe.missing() if self._probe is not None else []
         self._copies = CopyRecorder(recorder, self._registry, self._memory, self._probe)
         self._onloads = OnloadRecorder(recorder, self._registry)
         self._pipelines = PipelineRecorder(self._patches, recorder, self._registry, self)
-        self._collectors: list[Collector] = []
+        self._collectors: list[Collector] = [speed]
         self._handles: list[Awaited] = []
         self._memory_read_ns = 0
         self._runs_open = 0

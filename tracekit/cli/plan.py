@@ -45,7 +45,7 @@ def command(
     """
     from tracekit import api
     from tracekit.api.plan import plan, save_plan
-    from tracekit.experiment.verification import is_verifiable, read_from_disk, verify_plan
+    from tracekit.experiment.verification import is_verifiable, verify_plan
     from tracekit.render.json import render_json
     from tracekit.render.plan import render_plan
     from tracekit.runfolder.plans import read_plan
@@ -66,13 +66,14 @@ def command(
         made.keep_verified(earlier)
     save_plan(opened, made)
     if verify is not None:
+        assert opened.predictor is not None  # there is a plan
         verify_plan(
-            opened.data,
+            opened.predictor,
+            opened.facts,
             made,
             verify,
             lambda name, done, of: note(f"Verifying {name} ({done + 1} of {of})"),
             keep=partial(save_plan, opened),
-            from_disk=read_from_disk(opened.summary().paging),
         )
     if as_json:
         click.echo(render_json(made))

@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
-from tracekit.analysis.ceilings import ceiling_rows
 from tracekit.analysis.drift import machine_drift
+from tracekit.analysis.hostspeed import host_slowdown
+from tracekit.analysis.prediction.predictor import Predictor
+from tracekit.analysis.prediction.tape import middle_third
 from tracekit.capture.filecache import cache_files, evict_files
 from tracekit.errors import UsageError
 from tracekit.experiment.process import run_arm
@@ -18,7 +20,7 @@ from tracekit.experiment.template import Template
 from tracekit.model import Manifest, Phase, RunData, Summary
 from tracekit.model.causes import Cause
 from tracekit.model.experiment import ArmRun, Outcome
-from tracekit.model.plan import Configuration, Drift, Estimate, OffloadPlan, PlanRow, VerifiedRow
+from tracekit.model.plan import Configuration, Drift, Estimate, OffloadPlan, PlanRow, Prediction, VerifiedRow
 from tracekit.model.summary import CauseRow, PagingEvidence, PhaseCauseRow
 from tracekit.model.typical import warm_steps
 from tracekit.offload.modes import modes
@@ -35,15 +37,17 @@ _OF_A_RUN = ("generator",)
 
 
 def verify_plan(
-    profiled: RunData,
+    predictor: Predictor,
+    profiled: Summary,
     made: OffloadPlan,
     count: int,
     on_configuration: OnConfiguration | None = None,
     *,
     keep: Callable[[OffloadPlan], object],
-    from_disk: bool = False,
 ) -> None:
     """Run the `count` best configurations of a plan, each in a process of its own, and set measured beside predicted.
+
+    `predictor` is what the plan was made by, `profiled` the summary of its run.
 
     What was found is added to the plan's `verified` and `drifts`, which `keep` keeps after each configuration: a run
     takes minutes, and the next one may fail or be interrupted.
@@ -51,23 +55,25 @@ def verify_plan(
     The processes are forked as an experiment's arms are, so that the libraries are imported once.
     They run the profiled pipeline in the same way, its number of steps included. Their run folders stay in the run's,
     under ``verified``. Each finds the weights' files where the profiled run found them, since what is predicted has its
-    first onloads: on disk alone (`from_disk`), or in the page cache.
+    first onloads: on disk alone, or in the page cache.
 
     Raises:
         UsageError: it was a script's run, or the pipeline is not the profiled one; or a configuration failed.
     """
-    words = base_options(profiled.manifest)
+    manifest = predictor.timeline.run.manifest
+    words = base_options(manifest)
     most = max(made.steps, default=0)
     rows = sorted((row for row in made.rows if row.fits), key=lambda row: row.totals[most].value)[:count]
     if not rows:
         raise UsageError("nothing in this plan fits, so that there is nothing to verify")
-    files = sorted(find_folder(profiled.manifest.workload).rglob("*.safetensors"))  # what diffusers maps
+    files = sorted(find_folder(manifest.workload).rglob("*.safetensors"))  # what diffusers maps
+    prepare_files = evict_files if read_from_disk(profiled.paging) else cache_files
     with Template() as template:
         for place, row in enumerate(rows):
             if on_configuration is not None:
                 on_configuration(row.configuration.name, place, len(rows))
-            (evict_files if from_disk else cache_files)(files)
-            made.add_verified(*_run_configuration(row, words, profiled, made.vram_bytes, template))
+            prepare_files(files)
+            made.add_verified(*_run_configuration(row, words, predictor, profiled, made.vram_bytes, template))
             keep(made)
 
 
@@ -104,14 +110,19 @@ def base_options(manifest: Manifest) -> list[str]:
 
 
 def _run_configuration(
-    row: PlanRow, words: Sequence[str], profiled: RunData, vram_bytes: int | None, template: Template
+    row: PlanRow,
+    words: Sequence[str],
+    predictor: Predictor,
+    profiled: Summary,
+    vram_bytes: int | None,
+    template: Template,
 ) -> tuple[list[VerifiedRow], Drift]:
     """Profile one configuration into a folder of its own; how far off it was predicted, and the machine's drift.
 
     Raises:
         UsageError: it failed, or another pipeline ran than the one that was profiled.
     """
-    manifest, folder = profiled.manifest, Path(profiled.path) / VERIFIED_NAME
+    manifest, folder = predictor.timeline.run.manifest, Path(profiled.path) / VERIFIED_NAME
     name = re.sub(r"[^a-z0-9]+", "-", row.configuration.name.lower()).strip("-")
     target = folder / name
     options = offload_words(row.configuration, folder / f"{name}-{RESIDENT_NAME}")
@@ -120,10 +131,23 @@ def _run_configuration(
     ended = run_arm(ArmRun(block=0, arm=name), [*words, *options, *cap, *state], target, template=template)
     if ended.outcome is not Outcome.DONE or ended.summary is None:
         raise UsageError(f"verifying {row.configuration.name} failed: {ended.reason or ended.outcome}")
-    if _weights(read_run(target)) != _weights(profiled):
+    if _weights(read_run(target)) != _weights(predictor.timeline.run):
         raise UsageError(f"{manifest.workload} has other weights than when it was profiled: profile it anew")
-    slower = machine_drift(ceiling_rows(profiled.calibration), ended.summary.ceilings)
-    return compare(row, ended.summary), Drift(configuration=row.configuration.name, slower=slower)
+    slower = machine_drift(profiled.ceilings, ended.summary.ceilings)
+    assert row.prediction is not None
+    found, host = compare(row.prediction, ended.summary), host_against(predictor, profiled, ended.summary)
+    drift = Drift(configuration=row.configuration.name, slower=slower, host=host)
+    if host is not None:
+        for_host = compare(predictor.predict(row.configuration, host=host), ended.summary)
+        drift.warm_step = next((each for each in for_host if each.quantity == "warm step"), None)
+    return found, drift
+
+
+def host_against(predictor: Predictor, profiled: Summary, summary: Summary) -> float | None:
+    """How many times as long the same Python took in a run's warm steps as in those that it is predicted from."""
+    before = [step for step in profiled.steps if (step.run_index, step.step_index) in predictor.usual_steps]
+    warm = warm_steps([step for step in summary.steps if step.run_index == 0], summary.paging)
+    return host_slowdown([warm[at] for at in middle_third([step.wall_ns for step in warm])], before)
 
 
 def offload_words(configuration: Configuration, resident_file: Path) -> list[str]:
@@ -148,10 +172,8 @@ def offload_words(configuration: Configuration, resident_file: Path) -> list[str
     return words
 
 
-def compare(row: PlanRow, summary: Summary) -> list[VerifiedRow]:
+def compare(prediction: Prediction, summary: Summary) -> list[VerifiedRow]:
     """What was predicted beside what was measured, quantity by quantity; tracekit's own work is in neither."""
-    prediction = row.prediction
-    assert prediction is not None
     own = Counter({cause.phase: cause.duration_ns for cause in summary.phase_causes if _is_own(cause)})
     phases = {phase.phase: phase.wall_ns - own[phase.phase] for phase in summary.phases if phase.run_index == 0}
     around = sum(took for phase, took in phases.items() if phase != Phase.DENOISE)
@@ -168,7 +190,7 @@ def compare(row: PlanRow, summary: Summary) -> list[VerifiedRow]:
     ]
     return [
         VerifiedRow(
-            configuration=row.configuration.name,
+            configuration=prediction.configuration.name,
             quantity=quantity,
             predicted=predicted,
             measured=measured,

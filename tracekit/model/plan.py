@@ -208,11 +208,15 @@ class VerifiedRow(msgspec.Struct, kw_only=True):
 class Drift(msgspec.Struct, kw_only=True):
     """How fast the machine was while a configuration was run: by piece of work, against the profiled run (1.2: slower).
 
-    Both processes measured it before they ran (`tracekit.analysis.drift`).
+    Both processes measured it before they ran (`tracekit.analysis.drift`). `host` is how many times as long the same
+    Python took in its warm steps as in the profiled run's (None: not timed), and `warm_step` what is predicted of them
+    for a host so much slower, beside what was measured.
     """
 
     configuration: str
     slower: dict[str, float]
+    host: float | None = None
+    warm_step: VerifiedRow | None = None
 
 
 class OffloadPlan(msgspec.Struct, kw_only=True):

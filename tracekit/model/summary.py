@@ -21,7 +21,8 @@ class StepRow(msgspec.Struct, kw_only=True):
     least one kernel, `exposed_copy_ns` the part of copy_ns with no kernel beside it. `tracekit_ns` is the part of
     rest_ns that was tracekit's own work. Counts and bytes are those of the copies that began in the step. `ceiling_ns`
     is what the bytes to the device take at this machine's ceiling, size by size (pinned; of the emulated device,
-    pageable; None: not measured): over h2d_ns it is the share of the ceiling that was reached.
+    pageable; None: not measured): over h2d_ns it is the share of the ceiling that was reached. `host_python_ns` is what
+    a fixed piece of Python took about then (None: not timed): twice as long, and the host was half as fast.
     """
 
     run_index: int
@@ -37,6 +38,7 @@ class StepRow(msgspec.Struct, kw_only=True):
     rest_ns: int
     tracekit_ns: int
     ceiling_ns: int | None = None
+    host_python_ns: int | None = None
 
 
 class PhaseRow(msgspec.Struct, kw_only=True):

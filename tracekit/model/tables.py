@@ -224,11 +224,13 @@ RUNTIME_CALLS = Table(
         Column("correlation_id", "i64", "Joins it to the device operation it launched.", nullable=True),
     ),
 )
+HOST_PYTHON = "host_python_ns"
+"""The series of counters that says what a fixed piece of Python took: how fast the host was."""
 COUNTERS = Table(
     "counters",
     "Sampled quantities over time.",
     (
-        Column("series", "str", "Name with unit: device_allocated_bytes, nvml_power_watts, ..."),
+        Column("series", "str", "Name with unit: device_allocated_bytes, nvml_power_watts, host_python_ns, ..."),
         Column("device_index", "i32", "Which device; none for the host.", nullable=True),
         Column("t_ns", "i64", "When, CLOCK_MONOTONIC ns."),
         Column("value", "f64", "The value, in the unit that the series' name says."),

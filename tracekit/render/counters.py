@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tracekit.model import NONE, Direction, SpanKind, Timeline
+from tracekit.model import HOST_PYTHON, NONE, Direction, SpanKind, Timeline
 from tracekit.model.text import paths_around, row_numbers
 from tracekit.render.rowtext import Ints
 from tracekit.render.slices import TraceStats
@@ -21,6 +21,7 @@ MIN_BIN_NS = 100_000
 _FIXED_TITLES = {
     "device_allocated_bytes": "memory allocated",
     "device_reserved_bytes": "memory reserved",
+    HOST_PYTHON: "a fixed piece of Python",
 }
 _ACRONYMS = {"nvml": "NVML", "pcie": "PCIe", "gpu": "GPU", "sm": "SM"}
 _PEAK = "device_peak_"

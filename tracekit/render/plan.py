@@ -181,7 +181,8 @@ def _verified(plan: OffloadPlan) -> list[RenderableType]:
 
 def drift_lines(drifts: Sequence[Drift]) -> list[str]:
     """How fast the machine was while each configuration was verified, where that was measured."""
-    return [f"{drift.configuration}: {_drift_words(drift)}" for drift in drifts if drift.slower]
+    lines = [f"{drift.configuration}: {_drift_words(drift)}" for drift in drifts if drift.slower]
+    return lines + [f"{drift.configuration}: {words}" for drift in drifts if (words := _host_words(drift))]
 
 
 def _drift_words(drift: Drift) -> str:
@@ -192,6 +193,17 @@ def _drift_words(drift: Drift) -> str:
     (first, piece), *others = off
     more = "".join(f", {times} for {other}" for times, other in others)
     return f"just before it, the machine took {first} times as long {before} for {piece}{more}"
+
+
+def _host_words(drift: Drift) -> str:
+    """What was predicted for a host as fast as it was then, where that makes a difference."""
+    row = drift.warm_step
+    if drift.host is None or row is None or abs(log(drift.host)) <= log(DRIFT_SHOWN):
+        return ""
+    return (
+        f"in its warm steps the same Python took {drift.host:.2f} times as long as in the profiled run's; for such a "
+        f"host a warm step is predicted to take {amount(row, row.predicted.value)}, which is {row.error:+.0%}"
+    )
 
 
 def amount(row: VerifiedRow, value: int) -> str:

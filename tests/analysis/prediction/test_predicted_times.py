@@ -232,6 +232,41 @@ def test_a_garbage_collection_is_a_pause_of_its_step_in_any_mode_and_no_cost_of_
     assert later.warm_step_ns.high - later.warm_step_ns.low == pytest.approx(spread, abs=0.001 * took)
 
 
+@pytest.mark.parametrize(
+    "configuration",
+    [
+        Configuration(mode="sequential"),
+        Configuration(mode="sequential", host_memory="pinned"),
+        Configuration(mode="model"),
+        Configuration(mode="resident"),
+        Configuration(mode="group", stream=True),
+    ],
+    ids=lambda configuration: configuration.name,
+)
+@given(first=st.floats(0.5, 4), second=st.floats(0.5, 4))
+@settings(max_examples=10, deadline=None)
+def test_a_slower_host_never_predicts_less_time_and_copies_and_kernels_stay_what_they_are(
+    configuration: Configuration, first: float, second: float, predictor: Predictor
+) -> None:
+    low, high = sorted((first, second))
+    fast, slow = (predictor.predict(configuration, host=host) for host in (low, high))
+    for faster, slower in ((fast.warm_step_ns, slow.warm_step_ns), (fast.first_step_ns, slow.first_step_ns)):
+        assert faster.low <= slower.low + 1
+        assert faster.value <= slower.value + 1
+        assert faster.high <= slower.high + 1
+        assert slower.value <= high / low * faster.value + 1
+    assert (slow.device_bytes, slow.traffic) == (fast.device_bytes, fast.traffic)
+
+
+def test_on_a_host_half_as_fast_host_code_takes_twice_as_long_and_nothing_else_does(predictor: Predictor) -> None:
+    usual, slow = (predictor.predict(Configuration(mode="sequential"), host=host) for host in (1.0, 2.0))
+    copies = sum(took for memory in predictor.evidence.copies.warm.values() for took in memory.values())
+    host_ns = usual.warm_step_ns.value - copies
+    assert 0 < host_ns < usual.warm_step_ns.value
+    # Kernels may hide some of it.
+    assert usual.warm_step_ns.value < slow.warm_step_ns.value <= usual.warm_step_ns.value + host_ns + 1
+
+
 def test_a_resident_step_is_what_is_left_without_copies(predictor: Predictor, timeline: Timeline) -> None:
     warm = predictor.predict(Configuration(mode="resident")).warm_step_ns.value
     in_step = timeline.spans[(timeline.spans["step_index"] == 1) & (timeline.spans["kind"] == "forward")]

@@ -68,9 +68,12 @@ class Evidence:
 
 
 class Costs:
-    """Costs in ns at one level of the measured spreads. `notes` gathers what had to be assumed for lack of evidence."""
+    """Costs in ns at one level of the measured spreads. `notes` gathers what had to be assumed for lack of evidence.
 
-    def __init__(self, evidence: Evidence, level: Level) -> None:
+    `host`: how many times as long host code takes as in the profiled run.
+    """
+
+    def __init__(self, evidence: Evidence, level: Level, host: float) -> None:
         self._copies = evidence.copies
         self._rates = Rates(evidence.rates, level)
         self._copy_factor = {pinned: _factor(band, level) for pinned, band in evidence.copy_bands.items()}
@@ -80,8 +83,9 @@ class Costs:
         self._owners, self._moved = evidence.owners, evidence.moved
         self._grouped = evidence.grouped
         self.in_place = evidence.in_place
-        self.work_factor = _factor(evidence.work_band, level)
-        self.call_ns = evidence.copies.call_ns
+        self._host = host
+        self.work_factor = _factor(evidence.work_band, level) * host
+        self.call_ns = evidence.copies.call_ns * host
         self.notes: set[str] = set()
 
     def host_scales(self, moves: Callable[[str], Moved | None]) -> HostScales:
@@ -124,7 +128,7 @@ class Costs:
     def ahead(self, weight: Weight) -> float:
         """A copy from page-locked memory on a stream of its own: the transfer alone."""
         if (weight.fqn, weight.name) in self._copies.warm[True]:
-            return max(self.h2d(weight, True) - self.call_ns, 0.0)
+            return max(self.h2d(weight, True) - self._copies.call_ns, 0.0)
         return self._rates.ns(Measure.PINNED_H2D, weight.size_bytes)
 
     def excess(self, weight: Weight) -> float:
@@ -193,7 +197,7 @@ class Costs:
 
     def allocation(self, weight: Weight) -> float:
         """Getting device memory for a weight from the driver, as it was when the cache had just been cleared."""
-        return self._copies.allocation.get((weight.fqn, weight.name), 0.0)
+        return self._copies.allocation.get((weight.fqn, weight.name), 0.0) * self._host
 
     def onload_host(self, fqn: str, tensors: int) -> float:
         """The host's work of a module's onload hook that brings so many weights, copies apart."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cached_property
 
 from tracekit.analysis.activity import Activity
@@ -13,7 +13,7 @@ from tracekit.analysis.prediction.memory import Activations
 from tracekit.analysis.prediction.offloader import Offloader
 from tracekit.analysis.prediction.rates import Level
 from tracekit.analysis.prediction.setup import SetupTimes
-from tracekit.analysis.prediction.tape import Tape, TapeReader
+from tracekit.analysis.prediction.tape import StepKey, Tape, TapeReader
 from tracekit.analysis.prediction.weights import Weights
 from tracekit.errors import UsageError
 from tracekit.model import NONE, Phase, Timeline
@@ -48,7 +48,7 @@ class Predictor:
         self.warm = self._reader.steps or [self._first]
         self.evidence = Evidence.of(timeline, self.activity, self._reader)
         self._setup = SetupTimes.of(timeline)
-        self._predicted: dict[tuple[Configuration, bool], Prediction] = {}
+        self._predicted: dict[tuple[Configuration, bool, float], Prediction] = {}
 
     @cached_property
     def activations(self) -> Activations | None:
@@ -76,18 +76,25 @@ class Predictor:
         """The components called inside the denoising loop."""
         return self.timeline.denoisers
 
+    @property
+    def usual_steps(self) -> Collection[StepKey]:
+        """The steps that stand for warm ones."""
+        return self._reader.usual_steps
+
     @cached_property
     def compute_ns(self) -> float:
         """Device time of a warm step's kernels."""
         repeats = sum(tape.repeats for tape in self.warm)
         return sum(tape.device_ns * tape.repeats for tape in self.warm) / repeats
 
-    def costs(self, level: Level = Level.MIDDLE) -> Costs:
-        """What each piece costs at one end of the measured spreads."""
-        return Costs(self.evidence, level)
+    def costs(self, level: Level = Level.MIDDLE, host: float = 1.0) -> Costs:
+        """What each piece costs at one end of the measured spreads, where host code takes `host` times as long."""
+        return Costs(self.evidence, level, host)
 
-    def predict(self, configuration: Configuration, *, ram_bytes: int | None = None) -> Prediction:
+    def predict(self, configuration: Configuration, *, ram_bytes: int | None = None, host: float = 1.0) -> Prediction:
         """What a configuration takes. `ram_bytes`: what host memory may hold (None: everything).
+
+        `host`: how many times as long host code takes as in the profiled run; copies take what they took.
 
         Raises:
             UnknownCost: this run has no evidence for a cost that the configuration has.
@@ -96,12 +103,13 @@ class Predictor:
             self.weights if configuration.weight_scale == 1 else Weights.of(self.timeline, configuration.weight_scale)
         )
         paging = ram_bytes is not None and ram_bytes < weights.total_bytes and configuration.host_memory == "as-loaded"
-        if (configuration, paging) not in self._predicted:
-            self._predicted[configuration, paging] = self._predict(configuration, weights, paging=paging)
-        return self._predicted[configuration, paging]
+        key = configuration, paging, host
+        if key not in self._predicted:
+            self._predicted[key] = self._predict(configuration, weights, paging=paging, host=host)
+        return self._predicted[key]
 
-    def _predict(self, configuration: Configuration, weights: Weights, *, paging: bool) -> Prediction:
-        played = {level: self._play(configuration, weights, level, paging=paging) for level in Level}
+    def _predict(self, configuration: Configuration, weights: Weights, *, paging: bool, host: float) -> Prediction:
+        played = {level: self._play(configuration, weights, self.costs(level, host), paging=paging) for level in Level}
         middle = played[Level.MIDDLE]
         estimates = {
             name: Estimate(
@@ -115,9 +123,9 @@ class Predictor:
         held = offloader.anonymous_bytes + offloader.locked_bytes
         loaded, unmapped = weights.total_bytes, weights.unmapped_bytes
         if offloader.replaces_loaded:
-            host = Estimate(held, held, held + loaded)
+            in_host = Estimate(held, held, held + loaded)
         else:
-            host = Estimate(held + loaded, held + unmapped, held + loaded)
+            in_host = Estimate(held + loaded, held + unmapped, held + loaded)
         notes = sorted(offloader.costs.notes)
         if self.activations is None:
             notes.append("device memory was not recorded: the predicted peak is of weights alone")
@@ -131,7 +139,7 @@ class Predictor:
             warm_step_ns=estimates["warm_step"],
             decode_ns=estimates["decode"],
             device_bytes=middle.device,
-            host_bytes=host,
+            host_bytes=in_host,
             locked_bytes=offloader.locked_bytes,
             traffic=middle.traffic,
             notes=notes,
@@ -139,7 +147,7 @@ class Predictor:
 
     def device_bytes(self, configuration: Configuration) -> Estimate:
         """The peak of device memory alone."""
-        return self._play(configuration, self.weights, Level.MIDDLE, paging=False).device
+        return self._play(configuration, self.weights, self.costs(), paging=False).device
 
     def offloader(
         self, configuration: Configuration, weights: Weights, costs: Costs, *, paging: bool = False
@@ -178,9 +186,8 @@ class Predictor:
             return Tape(())
         return self._reader.read(int(run["denoise_end_ns"]), int(run["end_ns"]))
 
-    def _play(self, configuration: Configuration, weights: Weights, level: Level, *, paging: bool) -> _Played:
+    def _play(self, configuration: Configuration, weights: Weights, costs: Costs, *, paging: bool) -> _Played:
         """One run of the pipeline, on a simulated machine."""
-        costs = self.costs(level)
         mode = self.offloader(configuration, weights, costs, paging=paging)
         played = _Played(mode)
         played.stretch("setup", mode.setup)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from tracekit.analysis.ceilings import Ceilings
+from tracekit.analysis.hostspeed import STEADY
 from tracekit.analysis.trust import trust_warnings
 from tracekit.model import Cause, Manifest, Summary, Timeline
 from tracekit.model.report import Check, CheckState, StepParts
@@ -31,6 +32,7 @@ def checks(timeline: Timeline, summary: Summary, steps: Sequence[StepParts]) -> 
         _clocks(manifest),
         _overhead(manifest, summary, steps),
         _steady(summary),
+        _host_speed(summary),
         _link(timeline),
         _swap(timeline),
         _dropped(manifest),
@@ -118,6 +120,17 @@ def _steady(summary: Summary) -> Check:
     low, high = format_duration(cold.warm_min_ns), format_duration(cold.warm_max_ns)
     detail = f"{low} to {high} in {cold.warm_samples}: {format_share(spread)} of the median apart."
     return Check(title=title, state=state, detail=detail)
+
+
+def _host_speed(summary: Summary) -> Check:
+    """Whether the same Python took as long in every warm step: if not, steps differ for a reason beside offloading."""
+    title = "The host was as fast in every warm step"
+    took = [step.host_python_ns for step in summary.steps if step.step_index > 0 and step.host_python_ns is not None]
+    if len(took) < 2:
+        return Check(title=title, state=CheckState.UNKNOWN, detail="It was not timed in two warm steps or more.")
+    state = CheckState.PASSED if max(took) < STEADY * min(took) else CheckState.NOTED
+    low, high = format_duration(min(took)), format_duration(max(took))
+    return Check(title=title, state=state, detail=f"The same Python took {low} to {high} in {len(took):,} of them.")
 
 
 def _link(timeline: Timeline) -> Check:
