@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -102,6 +103,15 @@ def test_a_hook_brings_as_much_as_is_said_and_that_is_set_aside(emulated: Emulat
     assert all(each.aside > 0 for each in found)
     assert emulated.memory().peak_allocated_bytes >= len(large)
     work.close()
+
+
+def test_memory_that_is_copied_is_taken_in_turn_whatever_the_sizes() -> None:
+    memory = torch.arange(100, dtype=torch.uint8)
+    turn = hostwork._InTurn(memory)
+    taken = [[piece.tolist() for piece in itertools.islice(turn.pieces(size), 3)] for size in (20, 10, 40)]
+    begins = [[piece[0] for piece in pieces] for pieces in taken]
+    assert begins == [[0, 20, 40], [60, 70, 80], [0, 40, 0]]
+    assert [len(piece) for pieces in taken for piece in pieces] == [20] * 3 + [10] * 3 + [40] * 3
 
 
 def test_what_is_timed_behind_those_brings_nothing(emulated: EmulatedDevice) -> None:

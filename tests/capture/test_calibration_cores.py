@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tracekit.capture.calibration.cores import Cores
+from tracekit.capture.calibration import cores as cores_module
+from tracekit.capture.calibration.cores import Cores, last_level_cache_bytes
 
 ALLOWED = os.sched_getaffinity(0)
 
@@ -38,3 +39,20 @@ def test_a_thread_tied_to_one_core_stays_there() -> None:
         assert os.sched_getaffinity(0) == only
     finally:
         os.sched_setaffinity(0, ALLOWED)
+
+
+def test_the_largest_cache_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cores_module, "_CACHES", tmp_path)
+    assert last_level_cache_bytes() == 0
+    for index, size in enumerate(("48K", "307200K", "2048K")):
+        (tmp_path / f"index{index}").mkdir()
+        (tmp_path / f"index{index}" / "size").write_text(f"{size}\n")
+    (tmp_path / "index3").mkdir()
+    (tmp_path / "index3" / "size").write_text("\n")  # of a kind that the kernel does not know
+    assert last_level_cache_bytes() == 300 << 20
+
+
+def test_this_machines_largest_cache_is_larger_than_a_page() -> None:
+    if not cores_module._CACHES.is_dir():
+        pytest.skip("the kernel does not tell")
+    assert last_level_cache_bytes() > 4096

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import torch
 
-from tracekit.capture.calibration.cores import SPREAD, Cores
+from tracekit.capture.calibration.cores import SPREAD, Cores, last_level_cache_bytes
 from tracekit.capture.calibration.devicememory import given_back
 from tracekit.capture.calibration.link import fitting, page_locked
 from tracekit.capture.calibration.modules import Code, Piece, Small, codes, fastest_piece, mean_piece, piece, pieces
@@ -31,7 +31,7 @@ SIZES = (FEW, 1 * MB, 4 * MB, 16 * MB, 64 * MB)
 REPEATS = 2 * SPREAD
 """Two rounds on each core."""
 _PLACES = 4
-"""What is copied from one place again and again stays in a large cache, and drives nothing else out."""
+"""So many of the largest size: what is copied is as little in the caches as a model's weights."""
 _ALIKE = 2
 """Modules of each code: as in a model, each is an object of its own."""
 _WEIGHTS = 2
@@ -85,17 +85,36 @@ def host_work_samples(device: DeviceChoice) -> Iterator[Sample]:
         stack.enter_context(given_back(device))
         stack.enter_context(torch.no_grad())
         sizes = fitting(device, SIZES)
-        kinds = {_PAGEABLE: touched_bytes(_PLACES * sizes[-1])}
+        pageable = touched_bytes(max(_PLACES * sizes[-1], 2 * last_level_cache_bytes()))
+        kinds = {_PAGEABLE: _InTurn(pageable)}
         if device.kind == "cuda":
-            kinds[_PAGE_LOCKED] = touched_bytes(sizes[-1])
-            stack.enter_context(page_locked(kinds[_PAGE_LOCKED]))
-        work = stack.enter_context(closing(_Work(device, kinds[_PAGEABLE][:FEW])))
+            locked = touched_bytes(sizes[-1])
+            stack.enter_context(page_locked(locked))
+            kinds[_PAGE_LOCKED] = _InTurn(locked)
+        work = stack.enter_context(closing(_Work(device, pageable[:FEW])))
         yield from _samples(work, sizes, kinds)
 
 
-def _samples(work: _Work, sizes: Sequence[int], kinds: Mapping[_Measures, torch.Tensor]) -> Iterator[Sample]:
+class _InTurn:
+    """Pieces of host memory, one behind the other.
+
+    What is copied from few places again and again stays in a large cache, and drives nothing else out.
+    """
+
+    def __init__(self, memory: torch.Tensor) -> None:
+        self._memory, self._at = memory, 0
+
+    def pieces(self, size_bytes: int) -> Iterator[torch.Tensor]:
+        """Pieces of that size without end, from where the last ones ended."""
+        while True:
+            if self._at + size_bytes > len(self._memory):
+                self._at = 0
+            begin, self._at = self._at, self._at + size_bytes
+            yield self._memory[begin : self._at]
+
+
+def _samples(work: _Work, sizes: Sequence[int], kinds: Mapping[_Measures, _InTurn]) -> Iterator[Sample]:
     budget, cores = Budget(_SECONDS), Cores()
-    places = {measures: cycle(range(0, len(memory), sizes[-1])) for measures, memory in kinds.items()}
     for _ in range(REPEATS):
         cores.move()
         among, alone, idle = (work.fastest(hooks) for hooks in _Hooks)
@@ -109,7 +128,7 @@ def _samples(work: _Work, sizes: Sequence[int], kinds: Mapping[_Measures, torch.
         for measures, memory in kinds.items():
             work.settle()
             for size in sizes:
-                for each in work.bringing(memory[at : at + size] for at in places[measures]):
+                for each in work.bringing(memory.pieces(size)):
                     yield Sample(measures.hooks, size, each.hooks)
                     yield Sample(measures.own, size, each.own)
                     yield Sample(measures.between, size, each.between)
