@@ -174,6 +174,26 @@ def test_unlike_runs_are_compared_with_a_warning(base: Pair, options: dict[str, 
     assert WARM in named(found.times)
 
 
+@pytest.mark.parametrize(
+    ("took", "words"),
+    [
+        ((20_000, 32_000), "slower in B: the same Python took 1.60 times"),
+        ((30_000, 20_000), "slower in A: the same Python took 1.50 times"),
+        ((20_000, 21_000), ""),
+        ((None, 20_000), ""),
+    ],
+)
+def test_a_host_that_was_slower_on_one_side_is_named(base: Pair, took: tuple[int | None, int], words: str) -> None:
+    timeline, summary = base
+    sides = []
+    for python_ns in took:
+        steps = [msgspec.structs.replace(step, host_python_ns=python_ns) for step in summary.steps]
+        sides.append([(timeline, msgspec.structs.replace(summary, steps=steps))])
+    found = [text for text in compare_runs(*sides).warnings if "the host itself" in text]
+    assert len(found) == bool(words)
+    assert all(words in text for text in found)
+
+
 def test_repeats_that_are_none_are_warned_of(base: Pair) -> None:
     mixed = [base, built(offload=OffloadInfo(mode="model"))]
     assert "the runs of A differ among themselves in offload.mode" in compare_runs(mixed, [base]).warnings

@@ -71,6 +71,7 @@ def test_kernels_allocations_and_memory_are_recorded(tmp_path: Path) -> None:
     series = set(run.data.counters.series)
     assert {"device_allocated_bytes", "device_reserved_bytes", "device_peak_allocated_bytes"} <= series
     summary = run.summary()
+    assert all(step.host_python_ns for step in summary.steps)
     assert summary.peak_allocated_bytes is not None
     allocated = run.data.counters.query("series == 'device_allocated_bytes'").value
     assert allocated.max() <= 1.01 * summary.peak_allocated_bytes

@@ -11,9 +11,11 @@ from tracekit.analysis.compare.differences import Welch, difference, discoveries
 from tracekit.analysis.compare.drift import drift
 from tracekit.analysis.compare.samples import RunSamples, Values, means, run_samples
 from tracekit.analysis.compare.settings import changed_settings, comparability
+from tracekit.analysis.hostspeed import STEADY, host_slowdown
 from tracekit.errors import UsageError
 from tracekit.model import Manifest, Summary, Timeline
 from tracekit.model.compare import Comparison, Difference, ModuleChanges, Outcome, SampleUnit, Side
+from tracekit.model.typical import warm_steps
 from tracekit.units import format_duration, format_share
 
 WARM, FIRST, SETUP, TOTAL = "warm step", "step 1", "set-up", "total"
@@ -69,7 +71,7 @@ def compare_runs(base: Runs, other: Runs) -> Comparison:
         modules=_modules(*sides),
         memory=_memory(*sides),
         traffic=_traffic(*sides),
-        warnings=[*comparability(*manifests), *_caveats(manifests, by_cause, *sides)],
+        warnings=[*comparability(*manifests), *_slower_host(base, other), *_caveats(manifests, by_cause, *sides)],
     )
 
 
@@ -169,6 +171,19 @@ def _verdict(times: Sequence[Difference], unit: SampleUnit) -> str:
     share = f" by {format_share(abs(row.relative))}" if row.relative is not None else ""
     low, high = sorted((abs(row.low), abs(row.high)))
     return f"A warm step is {word} in B{share} ({change}): by {format_duration(low)} to {format_duration(high)}."
+
+
+def _slower_host(base: Runs, other: Runs) -> list[str]:
+    """A line, where the host itself was slower on one side: it makes a difference that is none of what was run."""
+    warm = ([step for _, run in side for step in warm_steps(run.steps, run.paging)] for side in (other, base))
+    times = host_slowdown(*warm)
+    if times is None or 1 / STEADY < times < STEADY:
+        return []
+    name, times = ("B", times) if times > 1 else ("A", 1 / times)
+    return [
+        f"the host itself was slower in {name}: the same Python took {times:.2f} times as long in its warm steps, "
+        "which is no difference of what was run"
+    ]
 
 
 def _caveats(manifests: Sequence[Sequence[Manifest]], by_cause: bool, *sides: _Samples) -> list[str]:
