@@ -360,8 +360,8 @@ def build_run(
     """
     builder = _Builder(emulated=device == "emulated")
     model = _model(blocks, weight_bytes)
-    builder.setup("load pipeline", 1_000 * MS)
-    builder.setup("apply sequential offload", 200 * MS)
+    builder.setup("load", 1_000 * MS)
+    builder.setup("attach sequential offload", 200 * MS)
     builder.now += 5 * MS
     for run_index in range(runs):
         run_span, run_start = builder.spans, builder.now

@@ -192,9 +192,9 @@ class Predictor:
         played = _Played(mode)
         played.stretch("setup", mode.setup)
         if self._setup.pins_at_attach and configuration.stream and not configuration.low_cpu_mem:
-            played.times["setup"] = float(self._setup.load_ns + self._setup.attach_ns)
+            played.times["setup"] = float(self._setup.load_ns + self._setup.attach_ns + self._setup.collecting_ns)
         else:
-            played.times["setup"] += self._setup.ns(configuration.mode) * costs.work_factor
+            played.times["setup"] += self._setup.ns(configuration) * costs.work_factor
         played.stretch("encode", lambda: mode.play(self._encode), self._beside(Phase.ENCODE))
         denoise = self._beside(Phase.DENOISE)
         played.stretch("first_step", lambda: mode.play(self._first), denoise)
