@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from benchlib import markdown_table, where_it_ran
 
 from predictions.arms import ARMS
-from predictions.results import ArmResult, finished, references
+from predictions.results import ArmResult, finished, references, typical_causes
 from tracekit.analysis.prediction.assumptions import ASSUMPTIONS
+from tracekit.api import Run
+from tracekit.model import Cause
 from tracekit.model.plan import VerifiedRow
 from tracekit.units import format_duration, format_memory
 
+MS = 1_000_000
 QUANTITIES = ("set-up", "step 1", "warm step", "total", "device memory")
 WARM_STEP = QUANTITIES[2]
 PIECES = ("host code", "pageable copies", "page-locking")
@@ -50,6 +53,9 @@ def table(options: argparse.Namespace) -> str:
         rows_table(aside) if aside else "None in this list of arms.",
         errors([result.rows for result in aside]),
         for_their_hosts(results),
+        "## What warm steps are made of",
+        "The causes of each run's typical warm step, ms; tracekit's own work apart.",
+        causes_table(source, results),
         "## From all sequential runs",
         "What is predicted from one run has that run's luck in it: here the mean of what each of the "
         f"{len(known)} sequential runs predicts. What is left is the model's, and each arm's own luck.",
@@ -96,6 +102,19 @@ def for_their_hosts(results: Sequence[ArmResult]) -> str:
             middle_and_worst(found, "median error"),
         ]
     )
+
+
+def causes_table(source: Run, results: Sequence[ArmResult]) -> str:
+    """A row a run, a column a cause that takes a millisecond somewhere."""
+    rows = [("source", typical_causes(source))]
+    rows += [(result.name, causes) for result in results for causes in result.made_of]
+    shown = [
+        cause
+        for cause in Cause
+        if cause is not Cause.TRACEKIT and any(causes.get(cause, 0) >= MS for _, causes in rows)
+    ]
+    lines = [[name, *(f"{causes.get(cause, 0) / MS:.0f}" for cause in shown)] for name, causes in rows]
+    return markdown_table(["run", *shown], lines)
 
 
 def from_all_table(results: Sequence[ArmResult]) -> str:

@@ -15,7 +15,9 @@ from tracekit.analysis.drift import machine_drift
 from tracekit.analysis.prediction.predictor import Predictor
 from tracekit.api import Run, load
 from tracekit.experiment.verification import compare, host_against
+from tracekit.model import Cause
 from tracekit.model.plan import Estimate, VerifiedRow
+from tracekit.model.typical import step_causes, typical_step
 
 
 class ArmResult(msgspec.Struct, kw_only=True):
@@ -31,6 +33,8 @@ class ArmResult(msgspec.Struct, kw_only=True):
     """What `machine_drift` says of each process against the source run's."""
     hosts: list[float] = []
     """How many times as long the same Python took in each run's warm steps as in the source run's."""
+    made_of: list[dict[Cause, int]] = []
+    """What the causes of each run's typical warm step took, ns."""
     for_hosts: list[list[VerifiedRow]] = []
     """The runs once more, beside what was predicted for a host so much slower."""
 
@@ -85,6 +89,12 @@ class Reference:
         return host_against(self._predictor, self.run.facts, run.facts)
 
 
+def typical_causes(run: Run) -> dict[Cause, int]:
+    """What the causes of a run's typical warm step took, ns."""
+    step = typical_step(run.facts)
+    return {cause: row.duration_ns for cause, row in step_causes(run.facts, step).items()} if step else {}
+
+
 def references(folder: Path, blocks: int) -> list[Reference]:
     """The source run, and the arms that are its configuration once more."""
     again = itertools.product(range(blocks), (arm for arm in ARMS if arm.configuration is SOURCE))
@@ -103,6 +113,7 @@ def finished(options: argparse.Namespace, arm: Arm, known: Sequence[Reference]) 
     for folder in filter(is_complete, folders):
         run = load(folder)
         result.runs.append(source.predicted(arm, run))
+        result.made_of.append(typical_causes(run))
         result.slower.append(machine_drift(source.run.facts.ceilings, run.facts.ceilings))
         if (host := source.host_of(run)) is not None:
             result.hosts.append(host)
