@@ -73,7 +73,7 @@ def verify_plan(
             if on_configuration is not None:
                 on_configuration(row.configuration.name, place, len(rows))
             prepare_files(files)
-            made.add_verified(*_run_configuration(row, words, predictor, profiled, made.vram_bytes, template))
+            made.add_verified(*_run_configuration(row, words, predictor, profiled, made, template))
             keep(made)
 
 
@@ -114,7 +114,7 @@ def _run_configuration(
     words: Sequence[str],
     predictor: Predictor,
     profiled: Summary,
-    vram_bytes: int | None,
+    made: OffloadPlan,
     template: Template,
 ) -> tuple[list[VerifiedRow], Drift]:
     """Profile one configuration into a folder of its own; how far off it was predicted, and the machine's drift.
@@ -126,7 +126,8 @@ def _run_configuration(
     name = re.sub(r"[^a-z0-9]+", "-", row.configuration.name.lower()).strip("-")
     target = folder / name
     options = offload_words(row.configuration, folder / f"{name}-{RESIDENT_NAME}")
-    cap = ["--vram", f"{vram_bytes}B"] if vram_bytes and vram_bytes != manifest.device.total_bytes else []
+    vram = made.vram_bytes
+    cap = ["--vram", f"{vram}B"] if vram and vram != manifest.device.total_bytes else []
     state = ["--page-cache", "mapped"] if manifest.conditions.page_cache == "mapped" else []
     ended = run_arm(ArmRun(block=0, arm=name), [*words, *options, *cap, *state], target, template=template)
     if ended.outcome is not Outcome.DONE or ended.summary is None:
@@ -138,8 +139,9 @@ def _run_configuration(
     found, host = compare(row.prediction, ended.summary), host_against(predictor, profiled, ended.summary)
     drift = Drift(configuration=row.configuration.name, slower=slower, host=host)
     if host is not None:
-        for_host = compare(predictor.predict(row.configuration, host=host), ended.summary)
-        drift.warm_step = next((each for each in for_host if each.quantity == "warm step"), None)
+        for_host = predictor.predict(row.configuration, ram_bytes=made.ram_bytes, host=host)
+        rows = compare(for_host, ended.summary)
+        drift.warm_step = next((each for each in rows if each.quantity == "warm step"), None)
     return found, drift
 
 
