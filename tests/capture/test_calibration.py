@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import diffusers.hooks
@@ -141,14 +142,14 @@ def test_a_groups_onload_is_told_apart_from_what_is_around_it(emulated: Emulated
     before = emulated.memory().allocated_bytes
     chain = grouphooks.Chain(EMULATED, [memory, *(memory[at : at + 64] for at in range(further))])
     given = torch.ones(64, device=DEVICE)
-    bare = chain.fastest(given)
-    assert bare.aside == 0
-    assert bare.around > 0
+    bare = chain.each(given)
+    assert all(piece.aside == 0 < piece.around for piece in bare)
     chain.group(EMULATED, stream=False)
     with torch.no_grad():
-        grouped = chain.fastest(given)
-    assert grouped.aside > 0
-    assert grouped.around > bare.around
+        grouped = chain.each(given)
+    assert len(grouped) == len(bare) == len(chain.blocks) - 1
+    assert all(piece.aside > 0 for piece in grouped)
+    assert median(piece.around for piece in grouped) > median(piece.around for piece in bare)
     assert all(len(list(block.parameters())) == 1 + further for block in chain.blocks)
     assert all(parameter.device.type == "cpu" for parameter in chain.parameters())  # all of it is back
     del given
@@ -296,6 +297,8 @@ def test_on_cuda_every_size_has_its_rows_and_nothing_stays(recording: Recording,
         assert found[measure] == list(SIZES)
     for measure in STAGED | WAITED:
         assert found[measure] == list(hostwork.SIZES)
+    for measure in (Measure.GROUP_CALL, Measure.GROUP_OWN_CODE, Measure.GROUP_CODE_BETWEEN):
+        assert found[measure] == list(grouphooks._SIZES)
     assert torch.cuda.memory_reserved() == reserved
     assert torch.cuda.host_memory_stats().get("allocated_bytes.current", 0) == pinned_before
     assert kept.sum() == 1000

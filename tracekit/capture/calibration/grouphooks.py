@@ -9,7 +9,7 @@ model's code, is timed with large ones, too: while the host waits, others use th
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from itertools import pairwise
@@ -21,17 +21,18 @@ from torch import nn
 from tracekit.capture.calibration.cores import Cores
 from tracekit.capture.calibration.devicememory import device_bytes, given_back
 from tracekit.capture.calibration.hostwork import REPEATS
-from tracekit.capture.calibration.link import page_locked
-from tracekit.capture.calibration.modules import Piece, Small, codes, fastest_piece, pieces
+from tracekit.capture.calibration.link import fitting, page_locked
+from tracekit.capture.calibration.modules import Piece, Small, codes, pieces
 from tracekit.capture.calibration.sample import MB, Budget, Sample, touched_bytes
 from tracekit.device.choice import DeviceChoice
 from tracekit.model import Measure
 
-_FEW, _MANY = 1, 5
-"""Weights of each module in two chains: the difference says what each weight adds."""
-_WEIGHT_BYTES = 64
-_LARGE_BYTES = 16 * MB
-_SECONDS = 0.5
+_FEW_BYTES = 64
+_SIZES = (_FEW_BYTES, 16 * MB, 64 * MB)
+"""Of each module's one weight, a chain for each."""
+_MANY = 5
+"""Weights of few bytes in one more chain: the difference says what each weight adds."""
+_SECONDS = 0.8
 
 
 def group_hook_samples(device: DeviceChoice) -> Iterator[Sample]:
@@ -44,40 +45,47 @@ def group_hook_samples(device: DeviceChoice) -> Iterator[Sample]:
     """
     if device.kind == "emulated" or "diffusers" not in sys.modules:
         return
-    memory = touched_bytes(_LARGE_BYTES)
+    sizes = fitting(device, _SIZES)
+    memory = touched_bytes(sizes[-1])
     # Page-locked already, so that diffusers takes none from torch's host allocator, which would keep it.
     with given_back(device), page_locked(memory), torch.no_grad():
-        yield from _samples(device, memory)
+        yield from _samples(device, memory, sizes)
 
 
-def _samples(device: DeviceChoice, memory: torch.Tensor) -> Iterator[Sample]:
-    small, given = memory[: _MANY * _WEIGHT_BYTES].split(_WEIGHT_BYTES), device_bytes(device, _WEIGHT_BYTES)
+def _samples(device: DeviceChoice, memory: torch.Tensor, sizes: Sequence[int]) -> Iterator[Sample]:
+    given = device_bytes(device, _FEW_BYTES)
     with ExitStack() as stack:
-        bare, few, many, large = (
-            stack.enter_context(closing(Chain(device, weights)))
-            for weights in (small[:_FEW], small[:_FEW], small[:_MANY], [memory])
-        )
-        for chain in (few, many, large):
-            chain.group(device, stream=True)
-            chain(given)  # diffusers learns the order of calls
-        yield from _rounds(bare, few, many, large, given)
+
+        def chain(weights: Sequence[torch.Tensor]) -> Chain:
+            return stack.enter_context(closing(Chain(device, weights)))
+
+        alone, many = chain([memory[:_FEW_BYTES]]), chain(memory[: _MANY * _FEW_BYTES].split(_FEW_BYTES))
+        grouped = {size: chain([memory[:size]]) for size in sizes}
+        for each in (many, *grouped.values()):
+            each.group(device, stream=True)
+            each(given)  # diffusers learns the order of calls
+        yield from _rounds(alone, many, grouped, given)
 
 
-def _rounds(bare: Chain, few: Chain, many: Chain, large: Chain, given: torch.Tensor) -> Iterator[Sample]:
+def _rounds(alone: Chain, many: Chain, grouped: Mapping[int, Chain], given: torch.Tensor) -> Iterator[Sample]:
     budget, cores = Budget(_SECONDS), Cores()
     for _ in range(REPEATS):
         cores.move()
-        alone, less, more, most = (chain.fastest(given) for chain in (bare, few, many, large))
-        if not less.aside:
-            raise RuntimeError("diffusers brought no group's weights ahead of its call")
-        yield Sample(Measure.GROUP_ONLOAD, 0, less.aside)
-        yield Sample(Measure.GROUP_WEIGHT, 0, max((more.aside - less.aside) // (_MANY - _FEW), 1))
-        for size, grouped in ((_WEIGHT_BYTES, less), (_LARGE_BYTES, most)):
-            yield Sample(Measure.GROUP_CALL, size, max(grouped.around - alone.around, 1))
-            yield Sample(Measure.GROUP_OWN_CODE, size, grouped.own)
-            yield Sample(Measure.GROUP_CODE_BETWEEN, size, grouped.after + alone.around)
-        yield Sample(Measure.UNGROUPED_OWN_CODE, 0, alone.own)
-        yield Sample(Measure.UNGROUPED_CODE_BETWEEN, 0, alone.between)
+        bare, more = alone.each(given), many.each(given)
+        by_size = {size: chain.each(given) for size, chain in grouped.items()}
+        if not all(piece.aside for piece in by_size[_FEW_BYTES]):
+            raise RuntimeError("diffusers brought a group's weights at another time than ahead of its call")
+        for place, without in enumerate(bare):
+            less = by_size[_FEW_BYTES][place].aside
+            yield Sample(Measure.GROUP_ONLOAD, 0, less)
+            yield Sample(Measure.GROUP_WEIGHT, 0, max((more[place].aside - less) // (_MANY - 1), 1))
+            yield Sample(Measure.UNGROUPED_OWN_CODE, 0, without.own)
+            yield Sample(Measure.UNGROUPED_CODE_BETWEEN, 0, without.between)
+            for size, pieces_of in by_size.items():
+                piece = pieces_of[place]
+                yield Sample(Measure.GROUP_CALL, size, max(piece.around - without.around, 1))
+                yield Sample(Measure.GROUP_OWN_CODE, size, piece.own)
+                yield Sample(Measure.GROUP_CODE_BETWEEN, size, piece.after + without.around)
         if not budget.left:
             return
 
@@ -113,17 +121,15 @@ class Chain(nn.Module):
         for block in self._each:
             block.forget()
 
-    def fastest(self, given: torch.Tensor) -> Piece:
-        """A module's call and the code behind it at their fastest, an onload in it set aside.
+    def each(self, given: torch.Tensor) -> list[Piece]:
+        """Each module's call and the code behind it, an onload in it set aside, in a second pass.
 
-        Of all but the last: that one brings nothing.
+        Of all but the last: that one brings nothing. Each as long as it took this once: at their fastest, nobody else
+        would have used the caches while the host waited.
         """
-
-        def one_pass() -> list[Piece]:
+        for _ in range(2):
             self(given)
-            return self._pieces[:-1]
-
-        return fastest_piece(one_pass)
+        return self._pieces[:-1]
 
     def forward(self, given: torch.Tensor) -> torch.Tensor:
         """Call them, each with the next one's code behind it."""
