@@ -9,8 +9,8 @@ built, and they are reported apart.
 The source run's own configuration is among the arms, several times: how far these are from the source run is what no
 prediction from one run can do better than. So is how far two runs of one arm are apart: with `--blocks 2` most arms are
 run again after all were run once, and what was measured is the mean. Each process calibrates the machine anew; how much
-slower it found it than the source run did stands in the last columns, and warm steps are predicted once more for a host
-as slow as it was in each run, by a piece of Python that is timed between steps. Every arm is predicted a second time,
+slower it found it than the source run did stands in the last columns, and steps are predicted once more for a host as
+slow as it was in each run, by a piece of Python that is timed between steps. Every arm is predicted a second time,
 from all of the sequential runs: what is left of an error is less of one run's luck then, and more of the model's.
 
     scripts/check_prediction_gpu.py --output /tmp/prediction [--pipeline synthetic:sdxl-denoiser --size 1024]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from benchlib import markdown_table, where_it_ran
 
 from predictions.arms import ARMS
-from predictions.results import ArmResult, finished, references, typical_causes
+from predictions.results import FIRST_STEP, WARM_STEP, ArmResult, finished, references, typical_causes
 from tracekit.analysis.prediction.assumptions import ASSUMPTIONS
 from tracekit.api import Run
 from tracekit.model import Cause
@@ -17,8 +17,7 @@ from tracekit.model.plan import VerifiedRow
 from tracekit.units import format_duration, format_memory
 
 MS = 1_000_000
-QUANTITIES = ("set-up", "step 1", "warm step", "total", "device memory")
-WARM_STEP = QUANTITIES[2]
+QUANTITIES = ("set-up", FIRST_STEP, WARM_STEP, "total", "device memory")
 PIECES = ("host code", "pageable copies", "page-locking")
 """What of the machine's drift is shown, by `machine_drift`'s names."""
 
@@ -40,8 +39,7 @@ def table(options: argparse.Namespace) -> str:
         "Each arm is a process of its own, its weights in the page cache and not mapped. "
         "Of an arm that was run twice measured is the mean, both runs in brackets. Error: predicted against measured; "
         "(outside): what was measured is outside the predicted range. The last columns say what the same pieces of "
-        "work took in the arm's calibration against the source run's, and what the same piece of Python took in its "
-        "warm steps: how much slower the machine was.",
+        "work took in the arm's calibration against the source run's: how much slower the machine was.",
         rows_table(seen),
         "Other configurations than the source run's:",
         errors([result.rows for result in seen if result.from_all]),
@@ -69,35 +67,41 @@ def table(options: argparse.Namespace) -> str:
 
 def rows_table(results: Sequence[ArmResult]) -> str:
     columns = ["arm", *(f"{quantity}: predicted / measured / error" for quantity in QUANTITIES)]
-    columns += [f"{piece}, against the source run" for piece in (*PIECES, "Python, in warm steps")]
+    columns += [f"{piece}, against the source run" for piece in PIECES]
     lines = []
     for result in results:
         rows = result.rows
         cells = [cell(rows[q], measurements(result, q)) if q in rows else "-" for q in QUANTITIES]
         slower = [", ".join(f"{each[piece]:.2f}" for each in result.slower if piece in each) for piece in PIECES]
-        slower.append(", ".join(f"{host:.2f}" for host in result.hosts))
         lines.append([result.name, *([result.failed, *[""] * 4] if result.failed else cells), *slower])
     return markdown_table(columns, lines)
 
 
 def for_their_hosts(results: Sequence[ArmResult]) -> str:
-    """Warm steps once more, beside what is predicted for a host as slow as each run found it."""
+    """Steps once more, beside what is predicted for a host as slow as each run found it."""
     timed = [result for result in results if result.hosts]
     if not timed:
         return ""
     lines = []
     for result in timed:
-        row = result.for_host_rows[WARM_STEP]
-        cells = [f"{result.rows[WARM_STEP].error:+.1%}", cell(row, measurements(result, WARM_STEP))]
-        lines.append([result.name, ", ".join(f"{host:.2f}" for host in result.hosts), *cells])
-    found = {WARM_STEP: [abs(result.for_host_rows[WARM_STEP].error) for result in timed if result.from_all]}
-    columns = ["arm", "Python, in warm steps", "error", "for such a host: predicted / measured / error"]
+        cells = []
+        for quantity in (FIRST_STEP, WARM_STEP):
+            row = result.for_host_rows[quantity]
+            times = ", ".join(f"{hosts[quantity]:.2f}" for hosts in result.hosts)
+            cells += [times, f"{result.rows[quantity].error:+.1%}", cell(row, measurements(result, quantity))]
+        lines.append([result.name, *cells])
+    columns = ["arm"]
+    for quantity in (FIRST_STEP, WARM_STEP):
+        columns += [f"Python in {quantity}", "error", "for such a host: predicted / measured / error"]
+    others = [result for result in timed if result.from_all]
+    found = {q: [abs(result.for_host_rows[q].error) for result in others] for q in (FIRST_STEP, WARM_STEP)}
     return "\n\n".join(
         [
             "## For a host as fast as it was",
             "The source run cannot know how fast the host is at another time, but each run says how fast it was: by a "
-            "fixed piece of Python that is timed between its steps. Warm steps, predicted from the source run for a "
-            "host so many times as slow; what copies and the link take is left as it was.",
+            "fixed piece of Python that is timed between its steps, and within long ones. Step 1 and warm steps, "
+            "predicted from the source run for a host so many times as slow as it found its own in the same; what "
+            "copies and the link take is left as it was.",
             markdown_table(columns, lines),
             middle_and_worst(found, "median error"),
         ]

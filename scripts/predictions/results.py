@@ -5,19 +5,22 @@ from __future__ import annotations
 import argparse
 import itertools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from predictions.arms import ARMS, SOURCE, Arm, arm_folder, configured, failure_path, is_complete
 from tracekit.analysis.drift import machine_drift
+from tracekit.analysis.hostspeed import host_slowdown
 from tracekit.analysis.prediction.predictor import Predictor
 from tracekit.api import Run, load
 from tracekit.experiment.verification import compare, host_against
 from tracekit.model import Cause
 from tracekit.model.plan import Estimate, VerifiedRow
 from tracekit.model.typical import step_causes, typical_step
+
+FIRST_STEP, WARM_STEP = "step 1", "warm step"
 
 
 class ArmResult(msgspec.Struct, kw_only=True):
@@ -31,12 +34,12 @@ class ArmResult(msgspec.Struct, kw_only=True):
     """The runs once more, beside what was predicted from each of the sequential runs; empty where the arm is one."""
     slower: list[dict[str, float]] = []
     """What `machine_drift` says of each process against the source run's."""
-    hosts: list[float] = []
-    """How many times as long the same Python took in each run's warm steps as in the source run's."""
+    hosts: list[dict[str, float]] = []
+    """How many times as long the same Python took in each run's step 1 and warm steps as in the source run's."""
     made_of: list[dict[Cause, int]] = []
     """What the causes of each run's typical warm step took, ns."""
     for_hosts: list[list[VerifiedRow]] = []
-    """The runs once more, beside what was predicted for a host so much slower."""
+    """These once more, beside what was predicted for a host so much slower."""
 
     @property
     def rows(self) -> dict[str, VerifiedRow]:
@@ -45,7 +48,7 @@ class ArmResult(msgspec.Struct, kw_only=True):
 
     @property
     def for_host_rows(self) -> dict[str, VerifiedRow]:
-        """The same, beside what was predicted for each run's own host; empty where that was not timed."""
+        """Step 1 and warm step, beside what was predicted for each run's own host; empty where that was not timed."""
         return combined(self.for_hosts)
 
     @property
@@ -84,9 +87,18 @@ class Reference:
         configuration = configured(arm, self._predictor)
         return compare(self._predictor.predict(configuration, host=host), run.facts)
 
-    def host_of(self, run: Run) -> float | None:
-        """How many times as long the same Python took in another run's warm steps; None where it was not timed."""
-        return host_against(self._predictor, self.run.facts, run.facts)
+    def hosts(self, run: Run) -> dict[str, float]:
+        """How many times as long the same Python took in another run's step 1 and warm steps; empty: not timed."""
+        found = {
+            FIRST_STEP: host_slowdown(run.facts.steps[:1], self.run.facts.steps[:1]),
+            WARM_STEP: host_against(self._predictor, self.run.facts, run.facts),
+        }
+        return {quantity: host for quantity, host in found.items() if host is not None}
+
+    def predicted_for(self, arm: Arm, run: Run, hosts: Mapping[str, float]) -> list[VerifiedRow]:
+        """What this run says of an arm's step 1 and warm step on hosts so many times as slow, beside its run's."""
+        rows = [(quantity, row) for quantity, host in hosts.items() for row in self.predicted(arm, run, host)]
+        return [row for quantity, row in rows if row.quantity == quantity]
 
 
 def typical_causes(run: Run) -> dict[Cause, int]:
@@ -115,9 +127,9 @@ def finished(options: argparse.Namespace, arm: Arm, known: Sequence[Reference]) 
         result.runs.append(source.predicted(arm, run))
         result.made_of.append(typical_causes(run))
         result.slower.append(machine_drift(source.run.facts.ceilings, run.facts.ceilings))
-        if (host := source.host_of(run)) is not None:
-            result.hosts.append(host)
-            result.for_hosts.append(source.predicted(arm, run, host))
+        if hosts := source.hosts(run):
+            result.hosts.append(hosts)
+            result.for_hosts.append(source.predicted_for(arm, run, hosts))
         if arm.configuration is not SOURCE:
             result.from_all += [reference.predicted(arm, run) for reference in known]
     return result if result.runs else None
