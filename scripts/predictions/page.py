@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from benchlib import markdown_table, where_it_ran
 
 from predictions.arms import ARMS
-from predictions.results import FIRST_STEP, WARM_STEP, ArmResult, finished, references, typical_causes
+from predictions.results import ArmResult, finished, references, typical_causes
 from tracekit.analysis.prediction.assumptions import ASSUMPTIONS
 from tracekit.api import Run
+from tracekit.experiment.verification import FIRST_STEP, WARM_STEP
 from tracekit.model import Cause
 from tracekit.model.plan import VerifiedRow
 from tracekit.units import format_duration, format_memory

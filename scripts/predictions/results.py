@@ -15,12 +15,10 @@ from tracekit.analysis.drift import machine_drift
 from tracekit.analysis.hostspeed import host_slowdown
 from tracekit.analysis.prediction.predictor import Predictor
 from tracekit.api import Run, load
-from tracekit.experiment.verification import compare, host_against
+from tracekit.experiment.verification import FIRST_STEP, WARM_STEP, compare, host_against
 from tracekit.model import Cause
 from tracekit.model.plan import Estimate, VerifiedRow
 from tracekit.model.typical import step_causes, typical_step
-
-FIRST_STEP, WARM_STEP = "step 1", "warm step"
 
 
 class ArmResult(msgspec.Struct, kw_only=True):

@@ -82,7 +82,7 @@ def summarize(timeline: Timeline) -> Summary:
         modules=module_rows(timeline, activity, transfers.modules),
         unattributed_copies=int((~copies["is_weight"] & (copies["span_id"] == NONE)).sum()),
         device_only_copies=int((copies["copy_id"] == NONE).sum()),
-        warnings=[*manifest.warnings, *trust_warnings(timeline, ceilings), *unsteady_host(steps)],
+        warnings=[*manifest.warnings, *trust_warnings(timeline, ceilings), *unsteady_host(steps, paging)],
         out_of_memory=out_of_memory(timeline),
     )
     summary.verdict = verdict(summary)

@@ -32,6 +32,7 @@ OnConfiguration = Callable[[str, int, int], None]
 """Told which configuration is about to run, how many were run, and how many there are."""
 
 RESIDENT_NAME = "resident.txt"
+FIRST_STEP, WARM_STEP = "step 1", "warm step"
 _CALL = {"num_inference_steps": "--steps", "height": "--height", "width": "--width", "prompt": "--prompt"}
 _OF_A_RUN = ("generator",)
 
@@ -141,7 +142,7 @@ def _run_configuration(
     if host is not None:
         for_host = predictor.predict(row.configuration, ram_bytes=made.ram_bytes, host=host)
         rows = compare(for_host, ended.summary)
-        drift.warm_step = next((each for each in rows if each.quantity == "warm step"), None)
+        drift.warm_step = next((each for each in rows if each.quantity == WARM_STEP), None)
     return found, drift
 
 
@@ -185,8 +186,8 @@ def compare(prediction: Prediction, summary: Summary) -> list[VerifiedRow]:
     warm = [steps[step.step_index] for step in warm_steps(first_run, summary.paging)]
     found: list[tuple[str, Estimate, int | None]] = [
         ("set-up", prediction.setup_ns, phases.get(Phase.SETUP)),
-        ("step 1", prediction.first_step_ns, steps.get(0)),
-        ("warm step", prediction.warm_step_ns, round(median(warm)) if warm else None),
+        (FIRST_STEP, prediction.first_step_ns, steps.get(0)),
+        (WARM_STEP, prediction.warm_step_ns, round(median(warm)) if warm else None),
         ("total", prediction.total_ns(len(steps)), around + sum(steps.values())),
         ("device memory", prediction.device_bytes, summary.peak_allocated_bytes),
     ]

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tracekit.analysis.activity import Activity
 from tracekit.analysis.intervals import Coverage
 from tracekit.model import Phase, SpanKind, Timeline
 from tracekit.model.plan import Configuration
@@ -43,15 +44,11 @@ class SetupTimes:
         spans = timeline.spans
         rows = spans[(spans["kind"] == SpanKind.SETUP) & (spans["phase"] == Phase.SETUP)]
         rows = rows[~rows["parent_id"].isin(rows["span_id"])]
-        own, collections = (
-            Coverage.of_rows(spans, (spans["kind"] == kind).to_numpy())
-            for kind in (SpanKind.TRACEKIT, SpanKind.GARBAGE)
-        )
-        copies = timeline.copies
+        own, copies = Coverage.of_rows(spans, (spans["kind"] == SpanKind.TRACEKIT).to_numpy()), timeline.copies
         away = Coverage.of(copies["start_ns"].to_numpy(), copies["end_ns"].to_numpy()) | own
         start, end = rows["start_ns"].to_numpy(), rows["end_ns"].to_numpy()
         took = end - start - away.within(start, end)
-        working = end - start - (away | collections).within(start, end)
+        working = end - start - (away | timeline.once(Activity.of).collections).within(start, end)
         loading, attaching = (_is_named(rows, pattern) for pattern in (_LOADING, _ATTACHING))
         offload = timeline.run.manifest.offload
         pins = bool(offload.options.get("stream")) and not offload.options.get("low_cpu_mem")

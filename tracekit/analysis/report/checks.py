@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from tracekit.analysis.ceilings import Ceilings
-from tracekit.analysis.hostspeed import STEADY
+from tracekit.analysis.hostspeed import HostRange
 from tracekit.analysis.trust import trust_warnings
 from tracekit.model import Cause, Manifest, Summary, Timeline
 from tracekit.model.report import Check, CheckState, StepParts
@@ -125,12 +125,12 @@ def _steady(summary: Summary) -> Check:
 def _host_speed(summary: Summary) -> Check:
     """Whether the same Python took as long in every warm step: if not, steps differ for a reason beside offloading."""
     title = "The host was as fast in every warm step"
-    took = [step.host_python_ns for step in summary.steps if step.step_index > 0 and step.host_python_ns is not None]
-    if len(took) < 2:
+    found = HostRange.of(summary.steps, summary.paging)
+    if len(found.timed) < 2:
         return Check(title=title, state=CheckState.UNKNOWN, detail="It was not timed in two warm steps or more.")
-    state = CheckState.PASSED if max(took) < STEADY * min(took) else CheckState.NOTED
-    low, high = format_duration(min(took)), format_duration(max(took))
-    return Check(title=title, state=state, detail=f"The same Python took {low} to {high} in {len(took):,} of them.")
+    low, high = (format_duration(found.timed[end][0]) for end in (0, -1))
+    detail = f"The same Python took {low} to {high} in {len(found.timed):,} of them."
+    return Check(title=title, state=CheckState.NOTED if found.slower else CheckState.PASSED, detail=detail)
 
 
 def _link(timeline: Timeline) -> Check:
