@@ -11,10 +11,12 @@ prediction from one run can do better than. So is how far two runs of one arm ar
 run again after all were run once, and what was measured is the mean. Each process calibrates the machine anew; how much
 slower it found it than the source run did stands in the last columns, and steps are predicted once more for a host as
 slow as it was in each run, by a piece of Python that is timed between steps. Every arm is predicted a second time,
-from all of the sequential runs: what is left of an error is less of one run's luck then, and more of the model's.
+from all of the sequential runs: what is left of an error is less of one run's luck then, and more of the model's. With
+`--earlier` the table shows each arm's errors in other campaigns, too.
 
     scripts/check_prediction_gpu.py --output /tmp/prediction [--pipeline synthetic:sdxl-denoiser --size 1024]
-        [--vram 12GB] [--steps 8] [--blocks 2] [--seconds 540] [--arms NAME;NAME] [--table]
+        [--vram 12GB] [--steps 8] [--blocks 2] [--seconds 540] [--arms NAME;NAME] [--table
+        [--earlier FOLDER ...]]
 """
 
 from __future__ import annotations
@@ -61,6 +63,7 @@ def main() -> int:
     parser.add_argument("--blocks", type=int, default=1, help="how often every arm is run")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no arm after so long")
     parser.add_argument("--arms", default="", help="only these, separated by ;")
+    parser.add_argument("--earlier", type=Path, nargs="*", default=[], help="other campaigns' folders, for the table")
     parser.add_argument("--table", action="store_true", help="only write the table of what is finished")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)

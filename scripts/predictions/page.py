@@ -8,8 +8,7 @@ from collections.abc import Sequence
 
 from benchlib import markdown_table, where_it_ran
 
-from predictions.arms import ARMS
-from predictions.results import ArmResult, finished, references, typical_causes
+from predictions.results import ArmResult, campaign, typical_causes
 from tracekit.analysis.prediction.assumptions import ASSUMPTIONS
 from tracekit.api import Run
 from tracekit.experiment.verification import FIRST_STEP, WARM_STEP
@@ -25,15 +24,14 @@ PIECES = ("host code", "pageable copies", "page-locking")
 
 def table(options: argparse.Namespace) -> str:
     """The page: all arms, those kept aside apart, and how far off the predictions were."""
-    known = references(options.output, options.blocks)
+    known, results = campaign(options.output, options.blocks)
     source = known[0].run
-    results = [result for arm in ARMS if (result := finished(options, arm, known)) is not None]
     steps = source.summary().steps
     seen = [result for result in results if not result.aside]
     aside = [result for result in results if result.aside]
     parts = [
         "# Predicted and measured",
-        where_it_ran(source.manifest),
+        where_it_ran(source.manifest).rstrip(),
         f"Everything is predicted from one sequential run of {options.pipeline}, {len(steps)} steps, "
         f"{options.size}x{options.size}, device memory capped to {format_memory(options.vram)} "
         f"(step 1: {format_duration(steps[0].wall_ns)}, last: {format_duration(steps[-1].wall_ns)}). "
@@ -60,6 +58,7 @@ def table(options: argparse.Namespace) -> str:
         f"{len(known)} sequential runs predicts. What is left is the model's, and each arm's own luck.",
         from_all_table(results),
         errors([result.from_all_rows for result in results]),
+        in_each_campaign([results, *(campaign(folder, options.blocks)[1] for folder in options.earlier)]),
         "## What is assumed",
         "\n".join(f"- {assumption}" for assumption in ASSUMPTIONS),
     ]
@@ -130,6 +129,41 @@ def from_all_table(results: Sequence[ArmResult]) -> str:
             found = {quantity: f"{row.error:+.1%}" for quantity, row in result.from_all_rows.items()}
             lines.append([result.name, *(found.get(quantity, "-") for quantity in QUANTITIES)])
     return markdown_table(["arm", *QUANTITIES], lines)
+
+
+def in_each_campaign(campaigns: Sequence[Sequence[ArmResult]]) -> str:
+    """Errors on other days, each against its own source run: what is left in the median is the model's."""
+    if len(campaigns) < 2:
+        return ""
+    days = ["this", *(f"{index} earlier" for index in range(1, len(campaigns)))]
+    columns, lines, medians = ["arm"], [], ["median of all, without their signs"]
+    names = [result.name for result in campaigns[0] if result.rows and result.from_all]
+    for quantity in (WARM_STEP, "total"):
+        columns += [f"{quantity}: {day}" for day in days] + [f"{quantity}: median"]
+    found = {(name, quantity): across(campaigns, name, quantity) for name in names for quantity in (WARM_STEP, "total")}
+    for name in names:
+        cells = [
+            f"{error:+.1%}" if error is not None else "-" for q in (WARM_STEP, "total") for error in found[name, q]
+        ]
+        lines.append([name, *cells])
+    for quantity in (WARM_STEP, "total"):
+        each = zip(*(found[name, quantity] for name in names), strict=True)
+        medians += [f"{statistics.median(abs(error) for error in day if error is not None):.1%}" for day in each]
+    return "\n\n".join(
+        [
+            "## On other days",
+            "The same model's errors in each campaign, predicted from the campaign's own source run: the machine is "
+            "another each time. What is left in an arm's median is more of the model's.",
+            markdown_table(columns, [*lines, medians]),
+        ]
+    )
+
+
+def across(campaigns: Sequence[Sequence[ArmResult]], name: str, quantity: str) -> list[float | None]:
+    """An arm's error in each campaign, and their median; None: it was not run in that one."""
+    rows = [next((result.rows for result in results if result.name == name), {}) for results in campaigns]
+    each = [row[quantity].error if quantity in row else None for row in rows]
+    return [*each, statistics.median(error for error in each if error is not None)]
 
 
 def measurements(result: ArmResult, quantity: str) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import statistics
 from collections.abc import Mapping, Sequence
@@ -112,16 +111,22 @@ def references(folder: Path, blocks: int) -> list[Reference]:
     return [Reference(path) for path in (folder / "source", *filter(is_complete, folders))]
 
 
-def finished(options: argparse.Namespace, arm: Arm, known: Sequence[Reference]) -> ArmResult | None:
-    """What was predicted for an arm and what its run folder says; None: it was not run yet."""
-    folders = [arm_folder(options.output, arm, block) for block in range(options.blocks)]
+def campaign(folder: Path, blocks: int) -> tuple[list[Reference], list[ArmResult]]:
+    """A folder's sequential runs, its source run first, and what was found of each arm that was run."""
+    known = references(folder, blocks)
+    results = [finished(folder, blocks, arm, known) for arm in ARMS]
+    return known, [result for result in results if result is not None]
+
+
+def finished(folder: Path, blocks: int, arm: Arm, known: Sequence[Reference]) -> ArmResult | None:
+    """What was predicted for an arm and what its run folders say; None: it was not run yet."""
+    folders = [arm_folder(folder, arm, block) for block in range(blocks)]
     result = ArmResult(name=arm.name, aside=arm.aside)
     if (failure := failure_path(folders[0])).exists():
         result.failed = failure.read_text()
         return result
     source = known[0]
-    for folder in filter(is_complete, folders):
-        run = load(folder)
+    for run in map(load, filter(is_complete, folders)):
         result.runs.append(source.predicted(arm, run))
         result.made_of.append(typical_causes(run))
         result.slower.append(machine_drift(source.run.facts.ceilings, run.facts.ceilings))
