@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -155,6 +156,28 @@ def test_a_groups_onload_is_told_apart_from_what_is_around_it(emulated: Emulated
     del given
     chain.close()
     assert emulated.memory().allocated_bytes == before
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_is_left_as_it_was(
+    enabled: bool, recording: Recording, emulated: EmulatedDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What calibrating makes, modules with hooks that hold themselves, brings no collection on in the program."""
+    monkeypatch.setattr(link, "_SECONDS_EMULATED", 0.01)
+    gc.collect()
+    was = gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        with recording() as recorded:
+            young, old = gc.get_count()[1:]
+            calibrate(recorded.recorder, EMULATED, [], recorded.session.seen.warnings.append)
+            counts = gc.get_count()[1:]
+            assert gc.isenabled() == enabled
+            left = any(type(made) is modules.Small for made in gc.get_objects())
+    finally:
+        (gc.enable if was else gc.disable)()
+    assert counts in {(young, old), (young + 1, old)}
+    assert left != enabled
 
 
 def test_it_is_tracekits_own_work(calibrated: Recorded) -> None:

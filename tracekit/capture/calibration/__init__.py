@@ -15,6 +15,7 @@ from tracekit.capture.calibration.hostwork import host_work_samples
 from tracekit.capture.calibration.link import link_samples, pinned_samples
 from tracekit.capture.calibration.memory import memory_samples
 from tracekit.capture.calibration.sample import Sample
+from tracekit.capture.garbage import collector_off
 from tracekit.capture.hostmemory import HostMemoryMap
 from tracekit.capture.recorder import Recorder
 from tracekit.device.choice import DeviceChoice
@@ -31,7 +32,8 @@ def calibrate(
     """Write the calibration table, in a span of tracekit's own.
 
     That takes two seconds on the emulated device, and about four on a GPU. The device must be ready, and no
-    device record be under way. Its memory is given back, and so is the host's; the page cache is left as it was.
+    device record be under way. Its memory is given back, and so is the host's; the page cache is left as it was, and so
+    is Python's garbage collector.
     `files` are the weights' own files; None takes those that the process has mapped, and without any the disk is not
     measured. What cannot be measured here is a warning and leaves no rows.
     """
@@ -45,7 +47,7 @@ def calibrate(
         ("diffusers' hooks", lambda: group_hook_samples(device)),
         ("the link", lambda: pinned_samples(device)),
     )
-    with recorder.own_work("calibrate"), _unrecorded(recorder):
+    with recorder.own_work("calibrate"), _unrecorded(recorder), collector_off():
         for what, samples in parts:
             try:
                 for sample in samples():
