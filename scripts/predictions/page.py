@@ -132,14 +132,14 @@ def from_all_table(results: Sequence[ArmResult]) -> str:
 
 
 def in_each_campaign(campaigns: Sequence[Sequence[ArmResult]]) -> str:
-    """Errors on other days, each against its own source run: what is left in the median is the model's."""
+    """Each campaign's errors against its own source run: what is left in the median is the model's."""
     if len(campaigns) < 2:
         return ""
-    days = ["this", *(f"{index} earlier" for index in range(1, len(campaigns)))]
+    which = ["this", *(f"{index} earlier" for index in range(1, len(campaigns)))]
     columns, lines, medians = ["arm"], [], ["median of all, without their signs"]
     names = [result.name for result in campaigns[0] if result.rows and result.from_all]
     for quantity in (WARM_STEP, "total"):
-        columns += [f"{quantity}: {day}" for day in days] + [f"{quantity}: median"]
+        columns += [f"{quantity}: {campaign}" for campaign in which] + [f"{quantity}: median"]
     found = {(name, quantity): across(campaigns, name, quantity) for name in names for quantity in (WARM_STEP, "total")}
     for name in names:
         cells = [
@@ -148,10 +148,10 @@ def in_each_campaign(campaigns: Sequence[Sequence[ArmResult]]) -> str:
         lines.append([name, *cells])
     for quantity in (WARM_STEP, "total"):
         each = zip(*(found[name, quantity] for name in names), strict=True)
-        medians += [f"{statistics.median(abs(error) for error in day if error is not None):.1%}" for day in each]
+        medians += [f"{statistics.median(abs(error) for error in row if error is not None):.1%}" for row in each]
     return "\n\n".join(
         [
-            "## On other days",
+            "## In other campaigns",
             "The same model's errors in each campaign, predicted from the campaign's own source run: the machine is "
             "another each time. What is left in an arm's median is more of the model's.",
             markdown_table(columns, [*lines, medians]),
