@@ -15,8 +15,8 @@ from all of the sequential runs: what is left of an error is less of one run's l
 `--earlier` the table shows each arm's errors in other campaigns, too.
 
     scripts/check_prediction_gpu.py --output /tmp/prediction [--pipeline synthetic:sdxl-denoiser --size 1024]
-        [--vram 12GB] [--steps 8] [--blocks 2] [--seconds 540] [--arms NAME;NAME] [--table
-        [--earlier FOLDER ...]]
+        [--vram 12GB] [--steps 8] [--blocks 2] [--seconds 540] [--arms NAME;NAME]
+        [--table [--earlier FOLDER ...]]
 """
 
 from __future__ import annotations

@@ -33,9 +33,8 @@ def calibrate(
 
     That takes two seconds on the emulated device, and about four on a GPU. The device must be ready, and no
     device record be under way. Its memory is given back, and so is the host's; the page cache is left as it was, and so
-    is Python's garbage collector.
-    `files` are the weights' own files; None takes those that the process has mapped, and without any the disk is not
-    measured. What cannot be measured here is a warning and leaves no rows.
+    is Python's garbage collector. `files` are the weights' own files; None takes those that the process has mapped, and
+    without any the disk is not measured. What cannot be measured here is a warning and leaves no rows.
     """
     parts: tuple[tuple[str, Callable[[], Iterator[Sample]]], ...] = (
         # First, while the thread is where the program left it: where one of torch's own threads is on the same core,
