@@ -64,9 +64,13 @@ def test_a_resident_run_tells_of_loading_alone(real_run: Callable[[OffloadOption
     assert not times.unknown_attach("resident")
 
 
-@pytest.mark.parametrize("word", ["^load$", "^attach"])
-def test_a_collection_counts_in_modes_with_as_many_hooks_alone(sequential: Run, word: str) -> None:
-    usual, paused = SetupTimes.of(sequential.timeline), collecting(sequential, word)
+@pytest.mark.parametrize("word", ["^load$", "^remove"])
+def test_a_collection_while_loading_counts_in_every_mode(sequential: Run, word: str) -> None:
+    assert collecting(sequential, word) == SetupTimes.of(sequential.timeline)
+
+
+def test_a_collection_while_attaching_counts_in_modes_with_as_many_hooks_alone(sequential: Run) -> None:
+    usual, paused = SetupTimes.of(sequential.timeline), collecting(sequential, "^attach")
     assert paused.load_ns + paused.attach_ns == pytest.approx(
         usual.load_ns + usual.attach_ns - PAUSE_NS, abs=PAUSE_NS / 10
     )

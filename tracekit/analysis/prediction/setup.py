@@ -26,8 +26,9 @@ _FAMILY = {"sequential": "accelerate", "partial": "accelerate", "model": "model"
 class SetupTimes:
     """Set-up of the profiled run, in ns: loading, and the host's work of attaching its own mode's hooks.
 
-    `collecting_ns` is what garbage collections took meanwhile. Hooks at every module are so many objects that they
-    bring a full one on, which other modes are spared; `hooks_everywhere` is whether this run's mode has them.
+    Garbage collections while loading are part of it, in any mode: what the mode does comes later. `collecting_ns` is
+    what they took while attaching. Hooks at every module are so many objects that they bring a full one on, which
+    other modes are spared; `hooks_everywhere` is whether this run's mode has them.
     """
 
     mode: str
@@ -54,9 +55,9 @@ class SetupTimes:
         pins = bool(offload.options.get("stream")) and not offload.options.get("low_cpu_mem")
         return cls(
             mode=offload.mode,
-            load_ns=int(working[loading].sum()),
+            load_ns=int(took[loading].sum()),
             attach_ns=int(working[attaching].sum()),
-            collecting_ns=int((took - working)[loading | attaching].sum()),
+            collecting_ns=int((took - working)[attaching].sum()),
             hooks_everywhere=_hooks_everywhere(offload.mode, offload.options.get("level")),
             pins_at_attach=pins,
         )
