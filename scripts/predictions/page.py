@@ -135,26 +135,23 @@ def in_each_campaign(campaigns: Sequence[Sequence[ArmResult]]) -> str:
     """Each campaign's errors against its own source run: what is left in the median is the model's."""
     if len(campaigns) < 2:
         return ""
-    which = ["this", *(f"{index} earlier" for index in range(1, len(campaigns)))]
-    columns, lines, medians = ["arm"], [], ["median of all, without their signs"]
+    which = ["this", *(f"{index} earlier" for index in range(1, len(campaigns))), "median"]
     names = [result.name for result in campaigns[0] if result.rows and result.from_all]
+    columns, medians = ["arm"], ["median of all, without their signs"]
+    lines = {name: [name] for name in names}
     for quantity in (WARM_STEP, "total"):
-        columns += [f"{quantity}: {campaign}" for campaign in which] + [f"{quantity}: median"]
-    found = {(name, quantity): across(campaigns, name, quantity) for name in names for quantity in (WARM_STEP, "total")}
-    for name in names:
-        cells = [
-            f"{error:+.1%}" if error is not None else "-" for q in (WARM_STEP, "total") for error in found[name, q]
-        ]
-        lines.append([name, *cells])
-    for quantity in (WARM_STEP, "total"):
-        each = zip(*(found[name, quantity] for name in names), strict=True)
-        medians += [f"{statistics.median(abs(error) for error in row if error is not None):.1%}" for row in each]
+        columns += [f"{quantity}: {column}" for column in which]
+        found = [across(campaigns, name, quantity) for name in names]
+        for line, errors_of in zip(lines.values(), found, strict=True):
+            line += ["-" if error is None else f"{error:+.1%}" for error in errors_of]
+        for column in zip(*found, strict=True):
+            medians.append(f"{statistics.median(abs(error) for error in column if error is not None):.1%}")
     return "\n\n".join(
         [
             "## In other campaigns",
             "The same model's errors in each campaign, predicted from the campaign's own source run: the machine is "
             "another each time. What is left in an arm's median is more of the model's.",
-            markdown_table(columns, [*lines, medians]),
+            markdown_table(columns, [*lines.values(), medians]),
         ]
     )
 

@@ -45,9 +45,10 @@ class Activity:
         start, end = copy_times(timeline.copies)
         is_h2d = (timeline.copies["direction"] == Direction.H2D).to_numpy()
         copies = Coverage.of(start, end)
-        kernels = _coverage(timeline.run.device_ops, "op", "kernel")
+        kernels = Coverage.of_word(timeline.run.device_ops, "op", "kernel")
         busy = copies | kernels
-        own, collections = (_coverage(timeline.spans, "kind", kind) for kind in (SpanKind.TRACEKIT, SpanKind.GARBAGE))
+        kinds = SpanKind.TRACEKIT, SpanKind.GARBAGE
+        own, collections = (Coverage.of_word(timeline.spans, "kind", kind) for kind in kinds)
         return cls(Coverage.of(start[is_h2d], end[is_h2d]), copies, kernels, collections, busy, busy | own)
 
     def splits(self, starts: Times, ends: Times) -> list[Split]:
@@ -92,8 +93,3 @@ def _split(times: list[int]) -> Split:
         rest_ns=rest,
         tracekit_ns=own,
     )
-
-
-def _coverage(rows: pd.DataFrame, column: str, word: str) -> Coverage:
-    """When at least one of the rows that say `word` in that column was under way."""
-    return Coverage.of_rows(rows, (rows[column] == word).to_numpy())

@@ -54,7 +54,7 @@ def host_time(run: RunData) -> list[tuple[Cause, Coverage]]:
         (Cause.FIRST_USE, loading),
         (Cause.WAITING, calls(_WAITING) | spans(SpanKind.SYNCHRONIZE)),
         # On whichever thread: it holds the interpreter's lock, so that the main thread's Python waits for it.
-        (Cause.GARBAGE, Coverage.of_rows(run.spans, (run.spans["kind"] == SpanKind.GARBAGE).to_numpy())),
+        (Cause.GARBAGE, Coverage.of_word(run.spans, "kind", SpanKind.GARBAGE)),
         (Cause.HOOKS, spans(SpanKind.ONLOAD, SpanKind.OFFLOAD)),
         (Cause.MODEL, spans(SpanKind.FORWARD, SpanKind.SCHEDULER)),
     ]

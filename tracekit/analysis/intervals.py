@@ -45,6 +45,11 @@ class Coverage:
         places = np.flatnonzero(chosen)
         return cls.of(rows["start_ns"].to_numpy()[places], rows["end_ns"].to_numpy()[places])
 
+    @classmethod
+    def of_word(cls, rows: pd.DataFrame, column: str, word: str) -> Coverage:
+        """When at least one of the rows that say `word` in that column was under way."""
+        return cls.of_rows(rows, (rows[column] == word).to_numpy())
+
     @property
     def total(self) -> int:
         """Covered time."""

@@ -76,9 +76,8 @@ class _Beside:
     def of(cls, timeline: Timeline, activity: Activity) -> _Beside:
         copies = timeline.copies
         copying = Coverage.of(copies["start_ns"].to_numpy(), copies["end_ns"].to_numpy())
-        clearing, own, waiting = (
-            _spans(timeline, kind) for kind in (SpanKind.EMPTY_CACHE, SpanKind.TRACEKIT, SpanKind.SYNCHRONIZE)
-        )
+        kinds = SpanKind.EMPTY_CACHE, SpanKind.TRACEKIT, SpanKind.SYNCHRONIZE
+        clearing, own, waiting = (Coverage.of_word(timeline.spans, "kind", kind) for kind in kinds)
         waiting |= called(timeline.run.runtime_calls, "Synchronize")
         others = activity.kernels | activity.collections
         samples = timeline.run.host_samples
@@ -135,10 +134,6 @@ class _Pieces:
         number = np.bincount(self.module[counts], minlength=len(self.names))
         total = np.bincount(self.module[counts], times[counts], minlength=len(self.names))
         return {self.names[code]: float(total[code] / number[code]) for code in np.flatnonzero(number)}
-
-
-def _spans(timeline: Timeline, kind: SpanKind) -> Coverage:
-    return Coverage.of_rows(timeline.spans, (timeline.spans["kind"] == kind).to_numpy())
 
 
 def _copies_an_onload(timeline: Timeline) -> dict[str, int]:

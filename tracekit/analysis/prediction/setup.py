@@ -45,7 +45,7 @@ class SetupTimes:
         spans = timeline.spans
         rows = spans[(spans["kind"] == SpanKind.SETUP) & (spans["phase"] == Phase.SETUP)]
         rows = rows[~rows["parent_id"].isin(rows["span_id"])]
-        own, copies = Coverage.of_rows(spans, (spans["kind"] == SpanKind.TRACEKIT).to_numpy()), timeline.copies
+        own, copies = Coverage.of_word(spans, "kind", SpanKind.TRACEKIT), timeline.copies
         away = Coverage.of(copies["start_ns"].to_numpy(), copies["end_ns"].to_numpy()) | own
         start, end = rows["start_ns"].to_numpy(), rows["end_ns"].to_numpy()
         took = end - start - away.within(start, end)

@@ -113,7 +113,7 @@ class TapeReader:
         )
         if kernels_in_place(timeline):
             self._away |= activity.kernels
-        self._own = Coverage.of_rows(spans, (spans["kind"] == SpanKind.TRACEKIT).to_numpy())
+        self._own = Coverage.of_word(spans, "kind", SpanKind.TRACEKIT)
         self._own_or_collecting = self._own | activity.collections
         self._away_or_allocating = self._away | called(calls, *ALLOCATING)
         self._transfers = copies.loc[~copies["is_weight"], ["start_ns", "end_ns"]].sort_values(
